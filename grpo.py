@@ -1,0 +1,230 @@
+"""grpo.py: how do rewards become a gradient?
+
+GRPO (DeepSeekMath, 2402.03300, eq. 3, as Intuitor writes it in its eq. 5). For a prompt with G rollouts o_1 .. o_G and
+rewards r_i:
+
+    A_i    = (r_i - mean(r)) / (std(r) + eps)                                   group_advantages
+    c_t    = exp(log pi(o_t) - log pi_old(o_t))                                 the ratio, per token
+    L      = - average over tokens of [ min(c_t A, clip(c_t, 1-e, 1+e) A) - beta * k3_t ]      policy_loss
+    k3_t   = exp(x) - x - 1,   x = log pi_ref(o_t) - log pi(o_t)                kl
+
+A step is rewards -> advantages -> log-probabilities -> loss, each one function below, and each tensor is [N, S]
+with the value at the token that it belongs to.
+
+Differs from the paper: eps is 1e-4 and std has Bessel's correction (as in TRL, which Intuitor used); a group of equal
+rewards has advantages of exactly zero, where rounding would give up to 0.9 with a small eps. The average over tokens is
+a choice by name (`loss_weights`), because papers and their code differ in it.
+"""
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+
+def group_advantages(rewards: torch.Tensor, scale: str = "std", eps: float = 1e-4) -> torch.Tensor:
+    """Rewards relative to the other rollouts of the same prompt: [B, G] -> [B, G].
+
+    scale "std" divides by the group's standard deviation plus eps (GRPO); "none" only subtracts the mean (Dr. GRPO,
+    2503.20783). A group of equal rewards teaches nothing and gets exact zeros. Raises ValueError for G = 1: nothing to
+    compare with.
+    """
+    if rewards.ndim != 2 or rewards.shape[1] < 2:
+        raise ValueError(
+            f"group_advantages needs rewards [B, G] with G >= 2 rollouts per prompt, got {list(rewards.shape)}"
+        )
+    if scale not in ("std", "none"):
+        raise ValueError(f"scale is 'std' or 'none', not {scale!r}")
+    rewards = rewards.float()
+    advantages = rewards - rewards.mean(dim=1, keepdim=True)  # [B, G]
+    if scale == "std":
+        advantages = advantages / (rewards.std(dim=1, keepdim=True) + eps)
+    # 0.1 twelve times has a float32 mean that is not 0.1; divided by a tiny std that rounding error would become a
+    # gradient.
+    equal = rewards.amax(dim=1, keepdim=True) == rewards.amin(dim=1, keepdim=True)
+    return advantages.masked_fill(equal, 0.0)
+
+
+def token_logps(
+    policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int = 512
+) -> torch.Tensor:
+    """log pi(token | what stands before it) of every completion token: [N, S], 0 off the mask, differentiable, float32,
+    nats.
+
+    token_ids, mask: [N, S], right-padded. No attention mask is passed: causality keeps what stands to the right from
+    being seen. Only completion tokens go through the head, `chunk` at a time, and a chunk's logits are computed again
+    in the backward pass instead of being kept. So memory holds [chunk, V] logits, never [N, S, V] (31 GB for 256 rows
+    of 200 tokens and Qwen2.5's vocabulary).
+    """
+    hidden = policy.base_model(input_ids=token_ids, use_cache=False).last_hidden_state  # [N, S, H]
+    wanted = mask[:, 1:].bool()  # the hidden state at t predicts the token at t + 1
+    inputs, targets = hidden[:, :-1][wanted], token_ids[:, 1:][wanted]  # [T, H], [T]
+    head = policy.get_output_embeddings()
+
+    def chunk_logps(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = head(inputs).float() / temperature  # [chunk, V]
+        return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+
+    parts = [
+        checkpoint(chunk_logps, inputs[i : i + chunk], targets[i : i + chunk], use_reentrant=False)
+        for i in range(0, len(targets), chunk)
+    ]
+    logps = torch.zeros(token_ids.shape, dtype=torch.float32, device=token_ids.device)  # [N, S]
+    if not parts:
+        return logps
+    # Not in place: column 0, which nothing predicts, is put in front.
+    return torch.cat([logps[:, :1], logps[:, 1:].masked_scatter(wanted, torch.cat(parts))], dim=1)
+
+
+def kl(logps: torch.Tensor, ref_logps: torch.Tensor, kind: str = "k3") -> torch.Tensor:
+    """A per-token estimate of KL(pi || pi_ref) in nats from tokens sampled from pi. Same shape as its arguments.
+    (Schulman, 2020)
+
+    With x = log pi_ref - log pi: k1 = -x, k2 = x^2 / 2, k3 = exp(x) - x - 1. The expectations of k1 and k3 are the KL;
+    k3 is never negative and varies least, and GRPO uses it. As losses they differ: the gradient of k2 is that of KL(pi
+    || pi_ref), that of k3 belongs to the other direction, KL(pi_ref || pi), and that of k1 is zero in expectation.
+    """
+    x = ref_logps - logps
+    if kind == "k1":
+        return -x
+    if kind == "k2":
+        return x.square() / 2
+    if kind == "k3":
+        return torch.expm1(x) - x
+    raise ValueError(f"kind is 'k1', 'k2' or 'k3', not {kind!r}")
+
+
+def loss_weights(mask: torch.Tensor, average: str = "sequence", max_new_tokens: int | None = None) -> torch.Tensor:
+    """The weight of every token in the loss of a whole step, [N, S]: papers that "average" differ by this one tensor.
+
+    sequence  1 / (N |o_i|)        each rollout counts the same, so a token of a long one counts less   (GRPO eq. 3)
+    token     1 / sum_i |o_i|      each token of the step counts the same                      (DAPO, 2503.14476)
+    constant  1 / (N max_tokens)   each token counts the same, whatever the lengths of this step        (Dr. GRPO)
+
+    They are computed once for all rows of the step. A micro-batch then takes its rows of them, and the gradient does
+    not depend on how the step was cut; a mean of micro-batch means would.
+    """
+    mask = mask.float()
+    if average == "sequence":
+        return mask / mask.sum(dim=1, keepdim=True).clamp_min(1) / len(mask)
+    if average == "token":
+        return mask / mask.sum().clamp_min(1)
+    if average == "constant":
+        if not max_new_tokens:
+            raise ValueError("the constant average divides by max_new_tokens: give it")
+        return mask / (len(mask) * max_new_tokens)
+    raise ValueError(f"average is 'sequence', 'token' or 'constant', not {average!r}")
+
+
+def policy_loss(
+    logps: torch.Tensor,
+    old_logps: torch.Tensor,
+    advantages: torch.Tensor,
+    mask: torch.Tensor,
+    ref_logps: torch.Tensor | None = None,
+    kl_weight: float = 0.0,
+    clip: float = 0.2,
+    average: str = "sequence",
+    max_new_tokens: int | None = None,
+    weights: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The GRPO loss of the rows given, to be minimised, and what to log about it.
+
+    logps, old_logps, ref_logps, mask: [N, S]; advantages: one per row, [B, G] or [N]. weights: the rows' part of the
+    step's `loss_weights`; without them the rows are taken for the whole step. On the first update old_logps is
+    logps.detach(): every ratio is 1, nothing is clipped, and the loss is about 0 while its gradient is that of
+    REINFORCE.
+
+    The metrics are means over the tokens given: clip_fraction (tokens whose gradient the clip removes: A > 0 and ratio
+    above 1 + clip, or A < 0 and ratio below 1 - clip), ratio_change (|ratio - 1|), and kl if there is a reference.
+    """
+    if advantages.numel() != len(logps):
+        raise ValueError(f"one advantage per row: {len(logps)} rows, {advantages.numel()} advantages")
+    advantage = advantages.reshape(-1, 1).to(logps.device)  # [N, 1], the same for every token of a row
+    if weights is None:
+        weights = loss_weights(mask, average, max_new_tokens)
+    ratio = torch.exp(logps - old_logps)  # [N, S]
+    # The minimum is pessimistic: it takes the clipped term only where moving on would be rewarded, and never hides a
+    # step too far.
+    objective = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    removed = ((ratio > 1 + clip) & (advantage > 0)) | ((ratio < 1 - clip) & (advantage < 0))
+
+    def token_mean(values: torch.Tensor) -> float:
+        return ((values.detach() * mask).sum() / mask.sum().clamp_min(1)).item()
+
+    metrics = {"clip_fraction": token_mean(removed.float()), "ratio_change": token_mean((ratio - 1).abs())}
+    if ref_logps is not None:
+        penalty = kl(logps, ref_logps)
+        objective = objective - kl_weight * penalty
+        metrics["kl"] = token_mean(penalty)
+    return -(objective * weights).sum(), metrics
+
+
+def micro_batches(lengths: torch.Tensor, budget: int) -> list[torch.Tensor]:
+    """Rows in batches of at most `budget` tokens with padding, but at least one row. lengths: [N], prompt and
+    completion.
+
+    Rows of like length go together, so that little of a batch is padding.
+    """
+    batches, batch = [], []
+    for row in lengths.argsort(descending=True).tolist():
+        # The first row of a batch is its longest, so it says how wide the batch is.
+        if batch and (len(batch) + 1) * int(lengths[batch[0]]) > budget:
+            batches.append(torch.tensor(batch, device=lengths.device))
+            batch = []
+        batch.append(row)
+    return [*batches, torch.tensor(batch, device=lengths.device)]
+
+
+def update(policy, ref_policy, optimizer, rollouts, advantages: torch.Tensor, settings) -> dict[str, float | None]:
+    """Take settings.updates_per_step optimiser steps on one step's rollouts; returns metrics.
+
+    rollouts: generate.Rollouts; advantages: [B, G]; ref_policy: the frozen starting model, or None without a KL
+    penalty; settings: train.Settings (temperature, kl, clip, loss_average, max_new_tokens, updates_per_step,
+    micro_tokens are read).
+
+    The metrics are those of the last update, over all tokens of the step. sampling_gap is the mean |difference|, in
+    nats, of the log-probabilities that the sampler saw from those computed here with the same weights: the cheapest
+    detector there is of a wrong mask, position, temperature or shift.
+    """
+    advantages = advantages.reshape(-1).to(rollouts.token_ids.device)  # [N]
+    weights = loss_weights(rollouts.mask, settings.loss_average, settings.max_new_tokens)  # [N, S]
+    lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
+    batches = micro_batches(lengths, settings.micro_tokens)
+    tokens = rollouts.mask.sum().item()
+    old, reference, sampling_gap = (
+        {},
+        {},
+        0.0,
+    )  # old and reference log-probabilities by micro-batch, kept for later updates
+    for number in range(settings.updates_per_step):
+        metrics = {"loss": 0.0, "clip_fraction": 0.0, "ratio_change": 0.0, "kl": 0.0}
+        for i, rows in enumerate(batches):
+            width = int(lengths[rows].max())
+            token_ids, mask = rollouts.token_ids[rows, :width], rollouts.mask[rows, :width]  # [n, width]
+            logps = token_logps(policy, token_ids, mask, settings.temperature)
+            if number == 0:
+                # On policy, these very numbers are the old log-probabilities: no pass of their own. The sampler's are
+                # not taken: it rounds differently (bfloat16, other kernels), and the ratio would not start at 1.
+                old[i] = logps.detach()
+                sampling_gap += ((old[i] - rollouts.logps[rows, :width]).abs() * mask).sum().item() / tokens
+                if ref_policy is not None:
+                    with torch.no_grad():
+                        reference[i] = token_logps(ref_policy, token_ids, mask, settings.temperature)
+            part_weights = weights[rows, :width]
+            loss, part = policy_loss(
+                logps,
+                old[i],
+                advantages[rows],
+                mask,
+                reference.get(i),
+                settings.kl,
+                settings.clip,
+                weights=part_weights,
+            )
+            loss.backward()  # gradients of micro-batches add up to that of the step: the weights are the whole step's
+            metrics["loss"] += loss.item()
+            for name, value in part.items():
+                metrics[name] += value * mask.sum().item() / tokens
+        metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0).item()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return {**metrics, "kl": metrics["kl"] if ref_policy is not None else None, "sampling_gap": sampling_gap}

@@ -1,0 +1,409 @@
+"""train.py: the loop, its command line, its run folder.
+
+    python train.py                                            the toy world: a tiny model learns to reason, in minutes
+    python train.py --model Qwen/Qwen2.5-1.5B --data gsm8k     the same with a real model
+
+One step: draw prompts, sample G completions of each, reward them, turn rewards into advantages, take --updates-per-step
+optimiser steps on all of them. That is GRPO as Intuitor (2505.19590) and "Does Reinforcement Learning Really
+Incentivize..." (2504.13837) train: on policy, every batch sampled by the model that learns from it.
+
+The run folder holds the trained model (load it as any checkpoint), config.json (with the settings under "minreason"),
+metrics.jsonl (a line a step; the README explains each number), samples.jsonl (what the model says), learning.png, and a
+before/after study on held-out problems (passk.json, passk.png, samples.jsonl.gz). --resume goes on from state.pt.
+
+Every random draw is a function of the seed and the step alone. So a resumed run needs no saved generator, and on a CPU
+it is bit for bit the run that was never interrupted.
+
+Differs from the papers: the learning rate is constant after its warm-up, where Intuitor decays it with a cosine.
+"""
+
+import argparse
+import copy
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import get_args
+
+import torch
+from tqdm import tqdm
+
+import eval as evaluation
+from data import TEMPLATES, BadInput, default_template, encode_prompts, end_tokens, load_model, load_problems
+from generate import generate
+from grpo import group_advantages, update
+from rewards import REWARDS, Sampled, read, sequence_mean
+
+TOY = {"data": "toy", "max_new_tokens": 80, "lr": 2e-4}  # defaults with --model toy
+REAL = {"max_new_tokens": 512, "lr": 1e-6}  # and with any other model
+SAVE_EVERY = 20  # steps between two states that --resume can go on from
+SAMPLES_EVERY, SAMPLES_SHOWN = 10, 4  # every so many steps, so many completions go into samples.jsonl
+
+
+def flag(default, text: str):
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class Settings:
+    """All that defines a run. Each field is a flag of the same name; None is filled in by `complete`."""
+
+    model: str = flag("toy", "toy, a folder with a saved model, or a hub id (papers: Qwen2.5-1.5B, -3B, -7B)")
+    data: str | None = flag(None, "toy, gsm8k, math or a .jsonl / .jsonl.gz file; default toy with the toy model")
+    template: str | None = flag(None, f"{', '.join(TEMPLATES)}; default qwen-boxed for a chat tokenizer, else plain")
+    reward: str = flag("correct", " or ".join(REWARDS))
+    steps: int = flag(60, "training steps (Intuitor: 58 is one epoch of MATH)")
+    prompts_per_step: int = flag(16, "B (Intuitor 128; noisy rewards 128; limit of RLVR 256)")
+    rollouts_per_prompt: int = flag(16, "G, the group that advantages are relative to (Intuitor 7, 7B: 14)")
+    max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)")
+    temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)")
+    lr: float | None = flag(None, "of AdamW; default 2e-4 on the toy, else 1e-6 (Intuitor 3e-6, 7B: 1e-6)")
+    warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth of the steps)")
+    kl: float = flag(0.005, "weight of the KL penalty to the starting model, 0 for none (Intuitor 0.005, 7B: 0.01)")
+    clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2); needs --updates-per-step above 1")
+    updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)")
+    micro_tokens: int = flag(
+        8192, "tokens in one forward and backward pass; lower it if memory runs out, no other effect"
+    )
+    loss_average: str = flag("sequence", "sequence (GRPO eq. 3), token (DAPO; Intuitor's code) or constant (Dr. GRPO)")
+    seed: int = flag(0, "of every random draw")
+    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
+    dtype: str = flag("auto", "computed in: float32 or bfloat16 (default on a GPU); weights are kept in float32")
+    run: str | None = flag(None, "run folder; default runs/MODEL-REWARD-seedSEED")
+    eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math; a file has none")
+    eval_samples: int = flag(64, "samples per held-out problem, before and after; 0 leaves the study out")
+    eval_limit: int = flag(180, "held-out problems")
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+def parse(argv: list[str] | None) -> tuple[Settings, set[str], argparse.Namespace]:
+    """The settings, the names of those that were given, and --resume / --overwrite."""
+    parser = argparse.ArgumentParser(prog="train.py", description="Train with GRPO.", usage="python train.py [flags]")
+    for f in fields(Settings):
+        text = f.metadata["help"] + ("" if f.default is None or f.name == "dtype" else f"; default {f.default}")
+        kind = (get_args(f.type) or (f.type,))[0]
+        name = f"--{f.name.replace('_', '-')}"
+        parser.add_argument(name, type=kind, default=argparse.SUPPRESS, help=text, metavar=kind.__name__.upper())
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the run folder, up to --steps")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run in the run folder and start again")
+    arguments = parser.parse_args(argv)
+    given = set(vars(arguments)) - {"resume", "overwrite"}
+    return Settings(**{name: getattr(arguments, name) for name in given}), given, arguments
+
+
+def complete(settings: Settings) -> None:
+    """Raise BadInput for what cannot work, and fill in what was left open."""
+    for name, value in (TOY if settings.model == "toy" else REAL).items():
+        if getattr(settings, name) is None:
+            setattr(settings, name, value)
+    if settings.data is None:
+        raise BadInput(f"--model {settings.model} needs --data: gsm8k, math or a .jsonl file")
+    if settings.model == "toy" and settings.data != "toy":
+        raise BadInput(f"--data {settings.data}: the toy model reads toy problems only; give another --model")
+    if settings.rollouts_per_prompt < 2:
+        raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
+    at_least = dict.fromkeys(("steps", "prompts_per_step", "max_new_tokens", "updates_per_step", "micro_tokens"), 1)
+    at_least |= dict.fromkeys(("kl", "warmup", "eval_samples", "eval_limit"), 0)
+    for name, least in at_least.items():
+        if not getattr(settings, name) >= least:
+            raise BadInput(f"--{name.replace('_', '-')} {getattr(settings, name)}: must be at least {least}")
+    for name in ("temperature", "lr", "clip"):
+        if not getattr(settings, name) > 0:
+            raise BadInput(f"--{name} {getattr(settings, name)}: must be above 0")
+    choices = {"reward": REWARDS, "template": (None, *TEMPLATES), "loss_average": ("sequence", "token", "constant")}
+    for name, allowed in choices.items():
+        if getattr(settings, name) not in allowed:
+            known = ", ".join(choice for choice in allowed if choice)
+            raise BadInput(f"--{name.replace('_', '-')} {getattr(settings, name)}: unknown; choose from {known}")
+    evaluation.resolve_device(settings.device, settings.dtype)
+    if settings.eval_data is None:
+        settings.eval_data = {"toy": "toy", "gsm8k": "gsm8k", "math": "math500"}.get(settings.data)
+    if settings.run is None:
+        settings.run = f"runs/{Path(settings.model).name}-{settings.reward}-seed{settings.seed}"
+
+
+def resumed(settings: Settings, given: set[str]) -> Settings:
+    """The settings of the run in the folder; what defines its steps may not change."""
+    saved = read_config(Path(settings.run))
+    if "minreason" not in saved or not (Path(settings.run) / "state.pt").is_file():
+        raise BadInput(f"--resume: {settings.run} holds no run with a saved state; start it without --resume")
+    old = Settings(**saved["minreason"])
+    for name in given:
+        if name in ("run", "steps", "eval_data", "eval_samples", "eval_limit", "device", "dtype", "micro_tokens"):
+            setattr(old, name, getattr(settings, name))
+        elif getattr(old, name) != getattr(settings, name):
+            shown = f"--{name.replace('_', '-')}"
+            raise BadInput(f"--resume: {settings.run} has {shown} {getattr(old, name)} and keeps it; leave {shown} out")
+    old.run = settings.run
+    return old
+
+
+# --- the run --------------------------------------------------------------------------------------------------------
+
+
+def prompts_of_step(number: int, step: int, settings: Settings) -> list[int]:
+    """Which of `number` problems a step trains on: an endless row of shuffled epochs, cut into steps."""
+    chosen, epoch, order = [], None, None
+    for position in range(step * settings.prompts_per_step, (step + 1) * settings.prompts_per_step):
+        if position // number != epoch:
+            epoch = position // number
+            order = torch.randperm(number, generator=torch.Generator().manual_seed(settings.seed * 10**6 + epoch))
+        chosen.append(int(order[position % number]))
+    return chosen
+
+
+def train(settings: Settings, resume: bool) -> None:
+    """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
+    device, compute = evaluation.resolve_device(settings.device, settings.dtype)
+    problems = load_problems(settings.data, "train")
+    if len(problems) < settings.prompts_per_step:
+        raise BadInput(
+            f"--prompts-per-step {settings.prompts_per_step}: {settings.data} has only {len(problems)} problems"
+        )
+    policy, tokenizer = load_model(settings.model, device)
+    settings.template = settings.template or default_template(tokenizer)
+    room = evaluation.context_room(policy, settings.max_new_tokens)
+    prompts = encode_prompts(problems, tokenizer, settings.template, room)
+    ref_policy = copy.deepcopy(policy).requires_grad_(False) if settings.kl > 0 else None  # never updated
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.lr, weight_decay=0.0)
+    run, first = Path(settings.run), 0
+    if resume:
+        first = load_state(run, policy, optimizer, settings)
+    else:
+        shutil.rmtree(run, ignore_errors=True)  # check_folder lets only an empty folder or --overwrite come so far
+        run.mkdir(parents=True)
+    write_config(run, settings)
+    size = sum(p.numel() for p in policy.parameters()) / 1e6
+    print(f"{settings.model}: {size:.1f} M parameters on {device}. {settings.data}: {len(problems)} problems.")
+    print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
+
+    warned = set()
+    sampling = {"rollouts_per_prompt": settings.rollouts_per_prompt, "max_new_tokens": settings.max_new_tokens}
+    sampling |= {"temperature": settings.temperature, "eos_ids": end_tokens(policy, tokenizer)}
+    bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
+    for step in bar:
+        optimizer.param_groups[0]["lr"] = settings.lr * min(1.0, (step + 1) / max(settings.warmup, 1))
+        chosen = prompts_of_step(len(problems), step, settings)
+        generator = torch.Generator().manual_seed(settings.seed * 10**6 + step)
+        with torch.autocast(policy.device.type, torch.bfloat16, enabled=compute == torch.bfloat16):
+            times = [time.perf_counter()]
+            rollouts = generate(policy, [prompts[i] for i in chosen], **sampling, generator=generator)
+            times.append(time.perf_counter())
+            sampled = read([problems[i] for i in chosen], rollouts, tokenizer)
+            rewards = REWARDS[settings.reward](sampled)  # [B, G]
+            times.append(time.perf_counter())
+            learned = update(policy, ref_policy, optimizer, rollouts, group_advantages(rewards), settings)
+            times.append(time.perf_counter())
+        metrics = {"step": step, **describe(sampled, rewards), **learned, "lr": optimizer.param_groups[0]["lr"]}
+        for name, begin, end in zip(("generate", "reward", "train"), times, times[1:], strict=False):
+            metrics[f"seconds_{name}"] = end - begin
+        metrics["tokens_per_second"] = rollouts.mask.sum().item() / (times[-1] - times[0])
+        append(run / "metrics.jsonl", metrics)
+        bar.set_postfix_str(
+            f"reward {metrics['reward_mean']:.2f}, accuracy {metrics['accuracy']:.2f}, "
+            f"length {metrics['completion_tokens']:.0f}, {metrics['tokens_per_second']:,.0f} tokens/s"
+        )
+        warn(metrics, warned)
+        if step % SAMPLES_EVERY == 0 or step == settings.steps - 1:
+            append(run / "samples.jsonl", *some_samples(step, sampled, rewards))
+        if (step + 1) % SAVE_EVERY == 0 or step == settings.steps - 1:
+            save_state(run, step + 1, policy, optimizer)
+    save_model(run, policy, tokenizer, settings)
+
+
+def describe(sampled: Sampled, rewards: torch.Tensor) -> dict:
+    """The metrics of a step that come from its samples; the README's glossary says what each one tells."""
+    rollouts, mask, group = sampled.rollouts, sampled.rollouts.mask, rewards.shape[1]
+    answers = [set(sampled.answers[i : i + group]) - {None} for i in range(0, rewards.numel(), group)]
+    return {
+        "reward_mean": rewards.mean().item(),
+        "reward_std": rewards.std().item(),
+        "accuracy": sum(sampled.right) / len(sampled.right),
+        "answered": sum(answer is not None for answer in sampled.answers) / len(sampled.answers),
+        "self_certainty": sequence_mean(rollouts.self_certainty, mask).mean().item(),
+        "entropy": ((rollouts.entropy * mask).sum() / mask.sum()).item(),
+        "completion_tokens": mask.sum(dim=1).float().mean().item(),
+        "truncated": rollouts.truncated.float().mean().item(),
+        "zero_std_groups": (rewards.amax(dim=1) == rewards.amin(dim=1)).float().mean().item(),
+        "unique_answers": sum(len(different) for different in answers) / len(answers),
+    }
+
+
+def some_samples(step: int, sampled: Sampled, rewards: torch.Tensor) -> list[dict]:
+    """The first rollout of a few problems: not selected, so that what one reads is what the model mostly says."""
+    shown = []
+    for b in range(min(SAMPLES_SHOWN, len(sampled.problems))):
+        row, problem = b * rewards.shape[1], sampled.problems[b]
+        entry = {"step": step, "prompt": problem.prompt, "completion": sampled.texts[row], "gold": problem.answer}
+        entry |= {"correct": sampled.right[row], "reward": rewards[b, 0].item()}
+        shown.append({**entry, "truncated": bool(sampled.rollouts.truncated[row])})
+    return shown
+
+
+def warn(metrics: dict, warned: set[str]) -> None:
+    """Say loudly, once a run each, what makes training pointless."""
+    step, found = metrics["step"], {}
+    if metrics["truncated"] > 0.2:
+        found["truncated"] = (
+            f"{metrics['truncated']:.0%} of the completions of step {step} are truncated before they could answer; "
+            "raise --max-new-tokens"
+        )
+    if metrics["zero_std_groups"] == 1:
+        found["equal"] = (
+            f"in step {step} the reward does not vary within any group, so nothing is learned from it "
+            f"({metrics['answered']:.0%} answered, {metrics['accuracy']:.0%} right): problems too hard or too easy for "
+            "this model, or a --template that does not ask for a box"
+        )
+    if metrics["sampling_gap"] > 0.1:
+        found["gap"] = (
+            f"in step {step} sampling and training differ by {metrics['sampling_gap']:.2f} nats a token: what is "
+            "sampled is not what is trained; this kind of model may not be supported"
+        )
+    for kind in found.keys() - warned:
+        warned.add(kind)
+        tqdm.write(f"WARNING: {found[kind]}", file=sys.stderr)
+
+
+# --- the run folder -------------------------------------------------------------------------------------------------
+
+
+def check_folder(run: Path, overwrite: bool) -> None:
+    """Raise BadInput if the run folder holds anything that a new run must not touch."""
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        return
+    if "minreason" not in read_config(run):
+        raise BadInput(f"--run {run}: is there already and is not a run; choose another folder")
+    if not overwrite:
+        raise BadInput(
+            f"--run {run}: holds a run already; go on with it by --resume (and --steps beyond its own), delete it by "
+            "--overwrite, or give another folder"
+        )
+
+
+def read_config(run: Path) -> dict:
+    path = run / "config.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def write_config(run: Path, settings: Settings) -> None:
+    """Put the settings under "minreason" into config.json, beside the architecture that save_pretrained writes there.
+
+    So the run folder as it is loads with AutoModelForCausalLM, and its config says what made it.
+    """
+    (run / "config.json.new").write_text(json.dumps({**read_config(run), "minreason": asdict(settings)}, indent=1))
+    os.replace(run / "config.json.new", run / "config.json")
+
+
+def append(path: Path, *rows: dict) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def save_state(run: Path, steps: int, policy, optimizer) -> None:
+    """What --resume needs, in one file that is replaced as a whole."""
+    torch.save({"steps": steps, "policy": policy.state_dict(), "optimizer": optimizer.state_dict()}, run / "state.new")
+    os.replace(run / "state.new", run / "state.pt")
+
+
+def load_state(run: Path, policy, optimizer, settings: Settings) -> int:
+    """Put the saved state into policy and optimizer; returns the steps taken. Later lines of the logs are dropped."""
+    state = torch.load(run / "state.pt", map_location=policy.device, weights_only=True)
+    if state["steps"] >= settings.steps:
+        raise BadInput(f"--resume: {run} has taken its {state['steps']} steps; give --steps above that")
+    policy.load_state_dict(state["policy"])
+    optimizer.load_state_dict(state["optimizer"])
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        lines = (run / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["step"] < state["steps"]]
+        (run / name).write_text("".join(kept), encoding="utf-8")
+    return state["steps"]
+
+
+def save_model(run: Path, policy, tokenizer, settings: Settings) -> None:
+    """The trained model as save_pretrained writes it, moved into the run folder when it is complete."""
+    policy.save_pretrained(run / "saving")
+    tokenizer.save_pretrained(run / "saving")
+    for file in (run / "saving").iterdir():
+        os.replace(file, run / file.name)
+    (run / "saving").rmdir()
+    write_config(run, settings)
+
+
+def learning_picture(run: Path) -> None:
+    """learning.png: metrics.jsonl as three panels of curves."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    curves = {
+        "share of completions": ("accuracy", "answered", "truncated"),
+        "tokens per completion": ("completion_tokens",),
+        "nats per token": ("entropy", "kl"),
+    }
+    for axes, (label, names) in zip(panels, curves.items(), strict=True):
+        for name, line in zip(names, ("-", "--", ":"), strict=False):
+            if rows[0][name] is not None:
+                axes.plot(
+                    [row["step"] for row in rows], [row[name] for row in rows], line, label=name.replace("_", " ")
+                )
+        axes.set(xlabel="step", ylabel=label)
+        axes.set_ylim(bottom=0, top=1.02 if label.startswith("share") else None)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=9)
+    figure.savefig(run / "learning.png", dpi=150)
+    plt.close(figure)
+
+
+# --- before and after -----------------------------------------------------------------------------------------------
+
+
+def before_and_after(settings: Settings) -> None:
+    """pass@k of the starting and the trained model on held-out problems: eval.py's table, and its files in the
+    folder."""
+    if settings.eval_samples == 0 or settings.eval_limit == 0:
+        return
+    if settings.eval_data is None:
+        print(f"No held-out problems known; to compare: python eval.py {settings.model} {settings.run} --data FILE")
+        return
+    flags = evaluation.parse([settings.model, settings.run, "--data", settings.eval_data])
+    flags.samples, flags.limit, flags.out = settings.eval_samples, settings.eval_limit, settings.run
+    for name in ("template", "max_new_tokens", "seed", "device", "dtype"):
+        setattr(flags, name, getattr(settings, name))
+    print(evaluation.table(evaluation.run(flags)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    settings, given, arguments = parse(argv)
+    try:
+        if arguments.resume and arguments.overwrite:
+            raise BadInput("--resume and --overwrite exclude each other; leave one out")
+        complete(settings)
+        if arguments.resume:
+            settings = resumed(settings, given)
+        else:
+            check_folder(Path(settings.run), arguments.overwrite)
+        if "clip" in given and settings.updates_per_step == 1:
+            print("note: --clip has no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
+        train(settings, arguments.resume)
+        learning_picture(Path(settings.run))
+        before_and_after(settings)
+    except BadInput as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    rows = [json.loads(line) for line in (Path(settings.run) / "metrics.jsonl").read_text().splitlines()]
+    first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
+    print(f"Accuracy on training problems: {first:.2f} in the first step, {last:.2f} in the last.")
+    print(f"In {settings.run}: the model, learning.png, passk.png, metrics.jsonl, samples.jsonl (read what it says).")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
