@@ -203,8 +203,8 @@ R1_ZERO = (  # the noisy-reward paper (2505.22653, Figure 2), after Open-Reasone
     "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant "
     "first thinks about the reasoning process in the mind and then provides the User with the answer. The reasoning "
     "process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> tags, respectively, "
-    "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: You must put your answer inside "
-    "<answer> </answer> tags, i.e., <answer> answer here </answer>. And your final answer will be extracted "
+    "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: You must put your answer "
+    "inside <answer> </answer> tags, i.e., <answer> answer here </answer>. And your final answer will be extracted "
     "automatically by the \\boxed{} tag.\n"
     "{problem}\nAssistant: <think>"
 )

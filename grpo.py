@@ -60,7 +60,10 @@ def token_logps(
     head = policy.get_output_embeddings()
 
     def chunk_logps(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = head(inputs).float() / temperature  # [chunk, V]
+        with torch.autocast(
+            inputs.device.type, enabled=False
+        ):  # float32 logits also in bfloat16 runs, as when sampling
+            logits = head(inputs.to(head.weight.dtype)).float() / temperature  # [chunk, V]
         return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
 
     parts = [

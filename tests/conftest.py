@@ -1,0 +1,41 @@
+"""Two-layer random models with a vocabulary of 23, of two kinds that fail differently.
+
+GPT-2 has absolute positions: a wrong position shows at once. Qwen2 has rotary ones: a shift of all positions is
+invisible to it, so that a test on Qwen2 alone would pass on broken padding.
+"""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
+
+VOCABULARY = 23
+torch.set_num_threads(1)  # for models as small as these a second thread costs more than it gives
+
+
+def tiny_model(kind: str, **changes):
+    torch.manual_seed(0)
+    if kind == "qwen2":
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        sizes |= {"num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": 1, **changes}
+        # initializer_range: at the default 0.02 all distributions are nearly uniform, and wrong ones look right
+        return Qwen2ForCausalLM(Qwen2Config(vocab_size=VOCABULARY, initializer_range=0.3, **sizes)).eval()
+    sizes = {
+        "n_positions": 64,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        **changes,
+    }
+    return GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, initializer_range=0.3, **sizes)).eval()
+
+
+@pytest.fixture(params=["qwen2", "gpt2"])
+def policy(request):
+    return tiny_model(request.param)
+
+
+@pytest.fixture
+def qwen2():
+    return tiny_model("qwen2")

@@ -1,0 +1,161 @@
+"""generate.py: what is captured while sampling is what a teacher-forced pass gives, for every row and token."""
+
+import pytest
+import torch
+from conftest import VOCABULARY, tiny_model
+
+from generate import choose, generate
+
+PROMPTS = [[3, 4, 5], [6, 6, 7, 8, 9, 3, 4, 5, 6], [7], [5, 4, 3, 2, 1, 6]]  # token 1, an end token, inside a prompt
+EOS = (1, 2)
+
+
+def roll(policy, seed=0, **changes):
+    arguments = {"rollouts_per_prompt": 6, "max_new_tokens": 20, "eos_ids": EOS} | changes
+    return generate(policy, PROMPTS, generator=torch.Generator().manual_seed(seed), **arguments)
+
+
+@pytest.mark.parametrize(
+    "sampling", [{}, {"temperature": 0.7}, {"temperature": 1.3, "top_p": 0.8}, {"temperature": 0.0}], ids=str
+)
+def test_captured_values_equal_a_teacher_forced_pass_over_each_row_alone(policy, sampling):
+    rollouts = roll(policy, **sampling)
+    temperature = sampling.get("temperature", 1.0) or 1.0
+    for row in range(len(rollouts.token_ids)):
+        begin, end = rollouts.prompt_lengths[row], rollouts.prompt_lengths[row] + rollouts.mask[row].sum()
+        ids = rollouts.token_ids[row, :end]
+        with torch.no_grad():
+            logits = policy(input_ids=ids[None]).logits[0, begin - 1 : end - 1]  # [tokens, V]
+        logps = (logits / temperature).log_softmax(-1)
+        expected = logps.gather(-1, ids[begin:, None])[:, 0]
+        assert torch.allclose(rollouts.logps[row, begin:end], expected, atol=1e-5)
+        assert torch.allclose(rollouts.entropy[row, begin:end], -(logps.exp() * logps).sum(-1), atol=1e-5)
+        uniform = torch.full_like(logits, 1 / VOCABULARY)
+        divergence = (uniform * (uniform.log() - logits.log_softmax(-1))).sum(
+            -1
+        )  # at temperature 1, whatever the sampler's
+        assert torch.allclose(rollouts.self_certainty[row, begin:end], divergence, atol=1e-5)
+
+
+def test_the_layout_is_prompt_completion_padding(policy):
+    rollouts = roll(policy)
+    for row, (ids, mask) in enumerate(zip(rollouts.token_ids, rollouts.mask, strict=True)):
+        prompt = PROMPTS[row // 6]  # rows of one prompt are adjacent
+        begin, tokens = len(prompt), int(mask.sum())
+        assert rollouts.prompt_lengths[row] == begin
+        assert ids[:begin].tolist() == prompt
+        assert mask[begin : begin + tokens].all()
+        assert mask[:begin].sum() == mask[begin + tokens :].sum() == 0
+        for values in (rollouts.logps, rollouts.self_certainty, rollouts.entropy):
+            assert (values[row][mask == 0] == 0).all()
+    assert [len(completion) for completion in rollouts.completions()] == rollouts.mask.sum(dim=1).tolist()
+
+
+def test_a_completion_holds_its_first_end_token_and_nothing_behind_it(policy):
+    rollouts = roll(policy, rollouts_per_prompt=40)
+    kinds = set()
+    for completion, truncated in zip(rollouts.completions(), rollouts.truncated, strict=True):
+        assert not set(completion[:-1]) & set(EOS)
+        assert truncated == (completion[-1] not in EOS)
+        assert len(completion) == 20 or not truncated
+        kinds.add(completion[-1] if completion[-1] in EOS else None)
+    assert kinds == {1, 2, None}  # all three cases occurred: either end token, and none
+
+
+def test_without_end_tokens_every_completion_is_truncated(qwen2):
+    rollouts = roll(qwen2, eos_ids=())
+    assert rollouts.truncated.all()
+    assert (rollouts.mask.sum(dim=1) == 20).all()
+
+
+def test_rows_are_sampled_from_the_models_distribution():
+    # 100,000 draws: the frequency of a token of probability p is off by sqrt(p (1-p) / 100,000) < 0.0016
+    logits = torch.tensor([[1.0, 0.2, -0.5, 2.0, 0.0, -30.0]])
+    uniform = torch.rand(100_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for temperature in (1.0, 0.5):
+        token, logp, _, _ = choose(logits.expand(100_000, -1), temperature, 1.0, uniform)
+        expected = (logits[0] / temperature).softmax(-1)
+        assert torch.allclose(token.bincount(minlength=6) / 100_000, expected, atol=0.006)
+        assert torch.allclose(logp, expected.log()[token], atol=1e-5)
+
+
+def test_top_p_keeps_the_fewest_likely_tokens_that_reach_it():
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    uniform = torch.linspace(0, 1 - 1e-9, 1000, dtype=torch.float64)
+    for top_p, kept in ((0.4, {0}), (0.6, {0, 1}), (0.79, {0, 1}), (0.81, {0, 1, 2}), (1.0, {0, 1, 2, 3})):
+        token, logp, _, _ = choose(logits.expand(1000, -1), 1.0, top_p, uniform)
+        assert set(token.tolist()) == kept
+        assert torch.allclose(logp, logits[0][token], atol=1e-5)  # the policy's, not renormalised to the kept tokens
+
+
+def test_a_token_of_probability_0_is_never_chosen():
+    logits = torch.tensor([[-1e9, 0.0, -1e9, 0.0, -1e9]])
+    edges = torch.tensor(
+        [0.0, 0.5, 1 - 2**-53], dtype=torch.float64
+    )  # the ends of the unit interval and of a token's part
+    assert choose(logits.expand(3, -1), 1.0, 1.0, edges)[0].tolist() == [1, 3, 3]
+
+
+def test_nothing_is_inherited_from_the_models_generation_config(qwen2):
+    expected = roll(qwen2)
+    for name, value in {"top_k": 1, "temperature": 0.01, "repetition_penalty": 9.0, "do_sample": False}.items():
+        setattr(qwen2.generation_config, name, value)
+    assert torch.equal(roll(qwen2).token_ids, expected.token_ids)
+    assert len({tuple(completion) for completion in expected.completions()}) > 12
+
+
+def test_the_seed_decides_and_rollouts_of_a_prompt_differ(policy):
+    again, other = roll(policy), roll(policy, seed=1)
+    assert torch.equal(roll(policy).token_ids, again.token_ids)
+    assert again.token_ids.shape != other.token_ids.shape or not torch.equal(again.token_ids, other.token_ids)
+    assert len({tuple(completion) for completion in again.completions()[:6]}) > 1
+    before = torch.get_rng_state()
+    roll(policy)
+    assert torch.equal(torch.get_rng_state(), before)  # nobody else's stream is moved
+
+
+def test_dropping_ended_rows_does_not_change_the_others(policy, monkeypatch):
+    from transformers import DynamicCache
+
+    kept = []
+    select = DynamicCache.batch_select_indices
+    monkeypatch.setattr(
+        DynamicCache, "batch_select_indices", lambda self, rows: (kept.append(len(rows)), select(self, rows))
+    )
+    many_ends = roll(policy, eos_ids=range(12))  # about half of the live rows end in every step
+    assert len(kept) >= 2  # so rows were dropped, and dropped again
+    for row, completion in enumerate(many_ends.completions()):
+        prompt = PROMPTS[row // 6]
+        with torch.no_grad():
+            logits = policy(input_ids=torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+        expected = logits.log_softmax(-1).gather(-1, torch.tensor(completion)[:, None])[:, 0]
+        assert torch.allclose(many_ends.logps[row][many_ends.mask[row].bool()], expected, atol=1e-5)
+
+
+def test_greedy_takes_the_most_likely_token(policy):
+    rollouts = roll(policy, temperature=0.0, rollouts_per_prompt=2)
+    ids, begin = rollouts.token_ids[0], rollouts.prompt_lengths[0]
+    for t in range(begin, begin + rollouts.mask[0].sum()):
+        assert policy(input_ids=ids[None, :t]).logits[0, -1].argmax() == ids[t]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"rollouts_per_prompt": 0}, {"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.1}],
+    ids=str,
+)
+def test_refuses_what_cannot_be_sampled(qwen2, bad):
+    with pytest.raises(ValueError, match="generate needs"):
+        roll(qwen2, **bad)
+
+
+def test_refuses_no_prompt_and_an_empty_one(qwen2):
+    for prompts in ([], [[3], []]):
+        with pytest.raises(ValueError, match="prompt"):
+            generate(qwen2, prompts, 2, 4)
+
+
+def test_half_precision_models_are_sampled_with_float32_log_probabilities():
+    rollouts = roll(tiny_model("qwen2").bfloat16())
+    assert rollouts.logps.dtype == torch.float32
+    assert rollouts.logps.isfinite().all()

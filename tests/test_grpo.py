@@ -1,0 +1,340 @@
+"""grpo.py: advantages, log-probabilities, KL, clipping and averaging, by hand or by brute force."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import VOCABULARY, tiny_model
+
+from generate import generate
+from grpo import group_advantages, kl, loss_weights, micro_batches, policy_loss, token_logps, update
+
+# --- advantages -----------------------------------------------------------------------------------------------------
+
+
+def test_one_right_in_four_has_known_advantages():
+    # mean 1/4, standard deviation with Bessel's correction 1/2
+    expected = torch.tensor([[-0.5, -0.5, -0.5, 1.5]])
+    assert torch.allclose(group_advantages(torch.tensor([[0.0, 0, 0, 1]]), eps=0.0), expected, atol=1e-6)
+    assert torch.allclose(
+        group_advantages(torch.tensor([[0.0, 0, 0, 1]]), scale="none"), torch.tensor([[-0.25, -0.25, -0.25, 0.75]])
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 0.7, 1.0])
+def test_a_group_of_equal_rewards_gets_exact_zeros(value):
+    # twelve times 0.1 has a float32 mean that is not 0.1: divided by a tiny deviation, rounding would become a gradient
+    for eps in (1e-4, 1e-8):
+        assert (group_advantages(torch.full((1, 12), value), eps=eps) == 0).all()
+
+
+def test_a_group_of_one_is_refused():
+    with pytest.raises(ValueError, match="G >= 2"):
+        group_advantages(torch.ones(4, 1))
+
+
+def test_advantages_compare_within_a_prompt_only():
+    rewards = torch.tensor([[0.0, 1, 0, 1], [10.0, 11, 10, 11]])
+    advantages = group_advantages(rewards)
+    assert torch.allclose(advantages[0], advantages[1], atol=1e-5)  # the level of a prompt does not matter
+    assert torch.allclose(advantages.mean(dim=1), torch.zeros(2), atol=1e-6)
+    assert torch.equal(group_advantages(rewards.flip(0)), advantages.flip(0))
+
+
+def test_grpo_ignores_shift_and_scale_of_rewards_and_dr_grpo_only_shift():
+    rewards = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
+    moved = 5 * rewards + 3
+    assert torch.allclose(group_advantages(moved, eps=0.0), group_advantages(rewards, eps=0.0), atol=1e-4)
+    assert torch.allclose(
+        group_advantages(rewards + 3, scale="none"), group_advantages(rewards, scale="none"), atol=1e-5
+    )
+    assert torch.allclose(group_advantages(moved, scale="none"), 5 * group_advantages(rewards, scale="none"), atol=1e-4)
+
+
+# --- log-probabilities ----------------------------------------------------------------------------------------------
+
+
+def sequences(lengths=((3, 5), (7, 2), (1, 6))):
+    """Random right-padded rows of (prompt, completion) lengths, and their mask."""
+    generator = torch.Generator().manual_seed(1)
+    width = max(sum(pair) for pair in lengths)
+    token_ids = torch.randint(0, VOCABULARY, (len(lengths), width), generator=generator)
+    mask = torch.zeros_like(token_ids)
+    for row, (prompt, completion) in enumerate(lengths):
+        mask[row, prompt : prompt + completion] = 1
+    return token_ids, mask
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("chunk", [2, 512])
+def test_token_logps_equal_a_loop_over_single_rows_and_positions(policy, temperature, chunk):
+    token_ids, mask = sequences()
+    logps = token_logps(policy, token_ids, mask, temperature, chunk)
+    for row in range(len(token_ids)):
+        for t in range(token_ids.shape[1]):
+            if not mask[row, t]:
+                assert logps[row, t] == 0
+                continue
+            logits = policy(input_ids=token_ids[row : row + 1, :t]).logits[
+                0, -1
+            ]  # all that stands before t, and no padding
+            expected = (logits / temperature).log_softmax(-1)[token_ids[row, t]]
+            assert logps[row, t].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_what_stands_in_the_padding_does_not_matter(policy):
+    token_ids, mask = sequences()
+    other = token_ids.clone()
+    for row, end in enumerate((8, 9, 7)):
+        other[row, end:] = (other[row, end:] + 5) % VOCABULARY
+    assert torch.allclose(token_logps(policy, other, mask), token_logps(policy, token_ids, mask), atol=1e-6)
+
+
+def test_the_chunked_head_gives_the_gradient_of_the_whole(qwen2):
+    token_ids, mask = sequences()
+    gradients = []
+    for chunk in (1, 4, 512):
+        qwen2.zero_grad()
+        token_logps(qwen2, token_ids, mask, chunk=chunk).sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in qwen2.parameters()]))
+    qwen2.zero_grad()
+    logits = qwen2(input_ids=token_ids).logits[:, :-1].log_softmax(-1)
+    (logits.gather(-1, token_ids[:, 1:, None])[..., 0] * mask[:, 1:]).sum().backward()
+    plain = torch.cat([p.grad.flatten() for p in qwen2.parameters()])
+    for gradient in gradients:
+        assert torch.allclose(gradient, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_no_tensor_with_positions_and_vocabulary_is_ever_made():
+    # 1,000 completion tokens and a vocabulary of 50,000: the plain way holds 200 MB of logits, a chunk of 8 holds 1.6 MB
+    model = tiny_model("qwen2")
+    model.resize_token_embeddings(50_000, mean_resizing=False)
+    token_ids = torch.zeros(10, 101, dtype=torch.long)
+    mask = torch.ones_like(token_ids)
+    mask[:, 0] = 0
+    seen = []
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda module, inputs, output: seen.append(output.numel()))
+    token_logps(model, token_ids, mask, chunk=8).sum().backward()
+    assert max(seen) == 8 * 50_000
+
+
+def test_half_precision_models_give_float32_log_probabilities(qwen2):
+    token_ids, mask = sequences()
+    assert token_logps(qwen2.bfloat16(), token_ids, mask).dtype == torch.float32
+
+
+# --- KL -------------------------------------------------------------------------------------------------------------
+
+
+def test_k1_and_k3_have_the_kl_as_expectation_and_k3_is_never_negative():
+    p, q = torch.tensor([0.6, 0.3, 0.1]), torch.tensor([0.2, 0.5, 0.3])
+    exact = (p * (p / q).log()).sum()  # KL(p || q), with samples from p
+    for kind in ("k1", "k3"):
+        assert torch.allclose((p * kl(p.log(), q.log(), kind)).sum(), exact, atol=1e-6)
+    # with its arguments swapped the estimate is of another number
+    assert not torch.allclose((p * kl(q.log(), p.log(), "k3")).sum(), exact, atol=0.05)
+    assert (kl(p.log(), q.log(), "k3") > 0).all()
+    assert (kl(p.log(), q.log(), "k2") > 0).all()
+    for kind in ("k1", "k2", "k3"):
+        assert (kl(p.log(), p.log(), kind) == 0).all()
+
+
+def test_as_losses_the_estimators_differ_in_their_gradients():
+    # over a categorical with logits z, expectation under p held fixed, as in a policy gradient's samples
+    z, q = torch.tensor([0.5, -0.2, 0.1], requires_grad=True), torch.tensor([0.2, 0.5, 0.3])
+    p = z.softmax(-1)
+
+    def gradient(value):
+        return torch.autograd.grad(value, z, retain_graph=True)[0]
+
+    reverse = gradient((p * (p / q).log()).sum())  # of KL(p || q)
+    forward = gradient((q * (q / p).log()).sum())  # of KL(q || p)
+    by_kind = {kind: gradient((p.detach() * kl(p.log(), q.log(), kind)).sum()) for kind in ("k1", "k2", "k3")}
+    assert torch.allclose(by_kind["k1"], torch.zeros(3), atol=1e-6)
+    assert torch.allclose(by_kind["k2"], reverse, atol=1e-6)
+    assert torch.allclose(by_kind["k3"], forward, atol=1e-6)
+
+
+def test_k3_stays_finite_for_a_gap_of_50_nats_either_way():
+    gap = torch.tensor([-50.0, 50.0])
+    assert kl(gap, torch.zeros(2)).isfinite().all()
+
+
+def test_unknown_names_are_refused():
+    for call in (
+        lambda: kl(torch.zeros(1), torch.zeros(1), "k4"),
+        lambda: loss_weights(torch.ones(1, 2), "mean"),
+        lambda: loss_weights(torch.ones(1, 2), "constant"),
+        lambda: group_advantages(torch.ones(2, 2), scale="max"),
+    ):
+        with pytest.raises(ValueError, match=r"'|max_new_tokens"):
+            call()
+
+
+# --- the clipped objective ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "gradient_flows"),
+    [(1, 0.5, True), (1, 1.0, True), (1, 1.5, False), (-1, 0.5, False), (-1, 1.0, True), (-1, 1.5, True)],
+)
+def test_the_clip_removes_the_gradient_only_where_it_would_go_further_out(advantage, ratio, gradient_flows):
+    logps = torch.tensor([[ratio]]).log().requires_grad_()
+    loss, metrics = policy_loss(logps, torch.zeros(1, 1), torch.tensor([[float(advantage)]]), torch.ones(1, 1))
+    loss.backward()
+    assert (logps.grad.item() != 0) == gradient_flows
+    assert metrics["clip_fraction"] == float(not gradient_flows)
+    if gradient_flows:  # a step against the gradient makes a good token likelier and a bad one less likely
+        assert (logps.grad.item() < 0) == (advantage > 0)
+
+
+def test_on_policy_the_loss_is_0_and_its_gradient_is_reinforce():
+    mask = torch.tensor([[1.0, 1, 0], [1, 1, 1]])
+    logps = (torch.rand(2, 3, generator=torch.Generator().manual_seed(0)) - 2).requires_grad_()
+    advantages = torch.tensor([[1.0, -1.0]])
+    loss, metrics = policy_loss(logps, logps.detach(), advantages, mask)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.0, abs=1e-7)
+    # the gradient of - mean_i A_i mean_t log pi: -1/N * A_i / |o_i|
+    assert torch.allclose(logps.grad, torch.tensor([[-0.25, -0.25, 0], [1 / 6, 1 / 6, 1 / 6]]), atol=1e-6)
+    assert metrics == {"clip_fraction": 0.0, "ratio_change": 0.0}
+
+
+def test_padding_is_not_counted_in_the_clip_fraction():
+    logps = torch.tensor([[1.0, 0.0, 9.0, 9.0]])
+    _, metrics = policy_loss(logps, torch.zeros(1, 4), torch.tensor([[1.0]]), torch.tensor([[1, 1, 0, 0]]))
+    assert metrics["clip_fraction"] == 0.5
+
+
+def test_the_kl_penalty_pulls_towards_the_reference():
+    logps = torch.tensor([[-1.0]], requires_grad=True)
+    loss, metrics = policy_loss(
+        logps, logps.detach(), torch.zeros(1, 1), torch.ones(1, 1), ref_logps=torch.tensor([[-3.0]]), kl_weight=0.1
+    )
+    loss.backward()
+    assert logps.grad.item() > 0  # descent lowers log pi, which is above that of the reference
+    assert metrics["kl"] == pytest.approx(torch.expm1(torch.tensor(-2.0)).item() + 2, abs=1e-6)
+    assert loss.item() == pytest.approx(0.1 * metrics["kl"], abs=1e-6)
+
+
+def test_the_number_of_advantages_must_fit_the_rows():
+    with pytest.raises(ValueError, match="one advantage per row"):
+        policy_loss(torch.zeros(4, 3), torch.zeros(4, 3), torch.zeros(2, 3), torch.ones(4, 3))
+
+
+# --- averaging ------------------------------------------------------------------------------------------------------
+
+
+def test_the_weight_of_a_token_under_each_average():
+    mask = torch.zeros(2, 8)
+    mask[0, :2] = 1
+    mask[1, :] = 1  # completions of 2 and of 8 tokens
+    for average, short, long in (("sequence", 1 / 4, 1 / 16), ("token", 1 / 10, 1 / 10), ("constant", 1 / 32, 1 / 32)):
+        weights = loss_weights(mask, average, max_new_tokens=16)
+        assert weights[0, 0].item() == pytest.approx(short)
+        assert weights[1, 0].item() == pytest.approx(long)
+        assert weights[0, 2:].sum() == 0
+
+
+def test_an_empty_completion_gives_a_finite_loss_and_no_gradient():
+    for average in ("sequence", "token", "constant"):
+        logps = torch.zeros(1, 3, requires_grad=True)
+        loss, _ = policy_loss(
+            logps, logps.detach(), torch.ones(1), torch.zeros(1, 3), average=average, max_new_tokens=3
+        )
+        loss.backward()
+        assert loss.isfinite()
+        assert (logps.grad == 0).all()
+
+
+def rolled_out(policy, seed=0, group=4):
+    prompts = [[3, 4, 5], [6, 7, 8, 9, 10, 11, 12], [2]]
+    return generate(policy, prompts, group, 12, eos_ids=(1, 2), generator=torch.Generator().manual_seed(seed))
+
+
+def settings(**changes):
+    defaults = {"temperature": 1.0, "kl": 0.01, "clip": 0.2, "loss_average": "sequence", "max_new_tokens": 12}
+    return SimpleNamespace(**defaults | {"updates_per_step": 1, "micro_tokens": 10_000} | changes)
+
+
+ADVANTAGES = torch.tensor([[1.0, -1, 2, -2], [0.5, 0.5, -1, 0], [3.0, -1, -1, -1]])
+
+
+@pytest.mark.parametrize("average", ["sequence", "token", "constant"])
+def test_cutting_a_step_into_micro_batches_changes_nothing(average):
+    weights, logged = [], []
+    for micro_tokens in (10_000, 60, 1):  # one batch, a few, one row each
+        policy = tiny_model("qwen2")
+        reference = tiny_model("gpt2")
+        optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+        metrics = update(
+            policy,
+            reference,
+            optimizer,
+            rolled_out(policy),
+            ADVANTAGES,
+            settings(loss_average=average, micro_tokens=micro_tokens, kl=0.1),
+        )
+        weights.append(torch.cat([p.detach().flatten() for p in policy.parameters()]))
+        logged.append(metrics)
+    for other, metrics in zip(weights[1:], logged[1:], strict=True):
+        assert torch.allclose(other, weights[0], atol=2e-6)
+        assert metrics == pytest.approx(logged[0], rel=1e-4, abs=1e-6)
+
+
+def test_micro_batches_hold_every_row_once_and_keep_to_the_budget():
+    lengths = torch.tensor([5, 30, 7, 12, 30, 6, 90])
+    batches = micro_batches(lengths, 60)
+    assert sorted(torch.cat(batches).tolist()) == list(range(7))
+    assert all(len(rows) * lengths[rows].max() <= 60 or len(rows) == 1 for rows in batches)
+    assert len(batches) == 3  # [90], [30, 30], [12, 7, 6, 5]
+
+
+# --- one step -------------------------------------------------------------------------------------------------------
+
+
+def test_sampling_and_training_see_the_same_log_probabilities(policy):
+    metrics = update(
+        policy, None, torch.optim.SGD(policy.parameters(), lr=0.1), rolled_out(policy), ADVANTAGES, settings()
+    )
+    assert metrics["sampling_gap"] < 1e-5
+    assert metrics["kl"] is None
+
+
+def test_the_first_update_has_ratio_1_and_the_second_has_not(qwen2):
+    rollouts = rolled_out(qwen2)
+    one = update(
+        copy.deepcopy(qwen2), None, torch.optim.SGD([torch.zeros(1)], lr=1.0), rollouts, ADVANTAGES, settings()
+    )
+    assert one["ratio_change"] == 0.0
+    assert one["clip_fraction"] == 0.0
+    optimizer = torch.optim.SGD(qwen2.parameters(), lr=1.0)
+    two = update(qwen2, None, optimizer, rollouts, ADVANTAGES, settings(updates_per_step=2))
+    assert two["ratio_change"] > 0.01
+    assert two["clip_fraction"] > 0
+
+
+def test_with_advantages_0_the_kl_penalty_brings_the_policy_back_to_the_reference():
+    policy, reference = tiny_model("qwen2"), tiny_model("qwen2")
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
+    before = [p.clone() for p in reference.parameters()]
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.05)
+    seen = [
+        update(policy, reference, optimizer, rolled_out(policy, seed, 40), torch.zeros(3, 40), settings(kl=1.0))["kl"]
+        for seed in range(12)
+    ]
+    assert sum(seen[-4:]) < 0.7 * sum(seen[:4])
+    assert all(torch.equal(p, old) for p, old in zip(reference.parameters(), before, strict=True))  # never updated
+
+
+def test_rollouts_and_advantages_are_left_as_they_were(qwen2):
+    rollouts, advantages = rolled_out(qwen2), ADVANTAGES.clone()
+    copied = copy.deepcopy(rollouts)
+    update(qwen2, None, torch.optim.SGD(qwen2.parameters(), lr=1.0), rollouts, advantages, settings(updates_per_step=2))
+    assert torch.equal(advantages, ADVANTAGES)
+    for name, value in vars(copied).items():
+        assert torch.equal(getattr(rollouts, name), value), name
