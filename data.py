@@ -181,7 +181,7 @@ def load_model(name: str, device: str = "cpu"):
         ) from None
     policy.eval().to(device)
     # generate.py and grpo.py compute logits as head(hidden state). Some models do more to them (soft-capping, scaling).
-    probe = torch.zeros(1, 2, dtype=torch.long, device=device)
+    probe = torch.arange(8, device=device)[None] % policy.config.vocab_size
     with torch.no_grad():
         ours = policy.get_output_embeddings()(policy.base_model(input_ids=probe).last_hidden_state)
         if not torch.allclose(ours, policy(input_ids=probe).logits, atol=1e-4, rtol=1e-4):

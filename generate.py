@@ -45,34 +45,30 @@ class Rollouts:
 
 
 def choose(logits: torch.Tensor, temperature: float, top_p: float, uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The next token of each row, its log-probability, and the entropy and self-certainty of its distribution: four
-    [R], from logits [R, V].
+    """The next token of each row, its log-probability, and its distribution's entropy and self-certainty: four [R].
 
-    Inverse-CDF sampling: row r takes the first token whose cumulative probability exceeds uniform[r]. One random number
-    a token, drawn by the caller, so that a row's sample does not depend on the rows beside it. Temperature 0 takes the
-    most likely token.
+    logits: [R, V]. uniform: [R], in [0, 1). Inverse-CDF sampling: row r takes the first token whose cumulative
+    probability exceeds uniform[r]. One random number a token, drawn by the caller, so that a row's sample does not
+    depend on the rows beside it. Temperature 0 takes the most likely token.
     """
-    scaled = logits if temperature in (0, 1) else logits / temperature
-    normaliser = scaled.logsumexp(-1)  # [R]
-    probs = (scaled - normaliser[:, None]).exp()  # [R, V]
-    entropy = normaliser - torch.linalg.vecdot(probs, scaled)  # -sum p log p, with log p = z - logsumexp(z)
-    # KL(U || p) = logsumexp(z) - mean(z) - log V (rewards.self_certainty), of the raw logits whatever the temperature
-    raw = normaliser if scaled is logits else logits.logsumexp(-1)
-    self_certainty = raw - logits.mean(-1) - math.log(logits.shape[-1])
+    raw_logps = logits.log_softmax(-1)  # [R, V]
+    logps = raw_logps if temperature in (0, 1) else (logits / temperature).log_softmax(-1)
+    probs = logps.exp()
+    entropy = -torch.linalg.vecdot(probs, logps)
+    # KL(U || p) = 1/V sum_j log((1/V) / p_j) = -mean_j log p_j - log V
+    self_certainty = -raw_logps.mean(-1) - math.log(logits.shape[-1])
     if temperature == 0:
         token = logits.argmax(-1, keepdim=True)  # [R, 1]
     else:
         order = None
-        if top_p < 1:  # the smallest set of most likely tokens whose probability reaches top_p (always at least one)
+        if top_p < 1:  # the fewest most likely tokens whose probability reaches top_p (always at least one)
             probs, order = probs.sort(dim=-1, descending=True)
             probs = probs * (probs.cumsum(-1) - probs < top_p)
-        # float64: over 150,000 tokens a float32 running sum is off by more than the rarest tokens' probability.
-        cumulative = probs.cumsum(-1, dtype=torch.float64)
+        cumulative = probs.cumsum(-1)
         # right=True takes the first entry strictly above, which is never a token of probability zero.
         token = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
-        token = token.clamp_max(logits.shape[-1] - 1)
         token = token if order is None else order.gather(-1, token)
-    return token[:, 0], scaled.gather(-1, token)[:, 0] - normaliser, entropy, self_certainty
+    return token[:, 0], logps.gather(-1, token)[:, 0], entropy, self_certainty
 
 
 def logits_of(head, hidden: torch.Tensor) -> torch.Tensor:
@@ -133,7 +129,7 @@ def generate(
     logps, entropy, self_certainty = (torch.zeros(N, S, device=device) for _ in range(3))  # [N, S] each
     ended = torch.zeros(N, dtype=torch.bool, device=device)
     ends = torch.tensor(list(eos_ids), dtype=torch.long, device=device)
-    uniform = torch.rand(max_new_tokens, N, generator=generator, dtype=torch.float64).to(device)
+    uniform = torch.rand(max_new_tokens, N, generator=generator).to(device)
     rows = torch.arange(N, device=device)  # [R] the rows still in the cache; at first all N
     # visible[r, j]: may row r look at column j of the cache? Never at those between a short prompt and `width`.
     visible = (torch.arange(S, device=device) < lengths[:, None]).long()  # [R, S]

@@ -17,6 +17,7 @@ a choice by name (`loss_weights`), because papers and their code differ in it.
 """
 
 import torch
+import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 
@@ -63,8 +64,9 @@ def token_logps(
         with torch.autocast(
             inputs.device.type, enabled=False
         ):  # float32 logits also in bfloat16 runs, as when sampling
-            logits = head(inputs.to(head.weight.dtype)).float() / temperature  # [chunk, V]
-        return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+            logits = head(inputs.to(head.weight.dtype)).float()  # [chunk, V]
+        # cross_entropy is -log softmax(logits)[target] in one pass over the vocabulary
+        return -F.cross_entropy(logits if temperature == 1 else logits / temperature, targets, reduction="none")
 
     parts = [
         checkpoint(chunk_logps, inputs[i : i + chunk], targets[i : i + chunk], use_reentrant=False)

@@ -37,8 +37,8 @@ from generate import generate
 from grpo import group_advantages, update
 from rewards import REWARDS, Sampled, read, sequence_mean
 
-TOY = {"data": "toy", "max_new_tokens": 80, "lr": 2e-4}  # defaults with --model toy
-REAL = {"max_new_tokens": 512, "lr": 1e-6}  # and with any other model
+TOY = {"data": "toy", "rollouts_per_prompt": 16, "max_new_tokens": 80, "lr": 2e-4}  # defaults with --model toy
+REAL = {"rollouts_per_prompt": 8, "max_new_tokens": 512, "lr": 1e-6}  # and with any other model
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
 SAMPLES_EVERY, SAMPLES_SHOWN = 10, 4  # every so many steps, so many completions go into samples.jsonl
 
@@ -57,7 +57,9 @@ class Settings:
     reward: str = flag("correct", " or ".join(REWARDS))
     steps: int = flag(60, "training steps (Intuitor: 58 is one epoch of MATH)")
     prompts_per_step: int = flag(16, "B (Intuitor 128; noisy rewards 128; limit of RLVR 256)")
-    rollouts_per_prompt: int = flag(16, "G, the group that advantages are relative to (Intuitor 7, 7B: 14)")
+    rollouts_per_prompt: int | None = flag(
+        None, "G; default 16 on the toy, else 8 (Intuitor 7, 7B: 14; limit of RLVR 8)"
+    )
     max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)")
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)")
     lr: float | None = flag(None, "of AdamW; default 2e-4 on the toy, else 1e-6 (Intuitor 3e-6, 7B: 1e-6)")

@@ -71,7 +71,7 @@ def test_without_end_tokens_every_completion_is_truncated(qwen2):
 def test_rows_are_sampled_from_the_models_distribution():
     # 100,000 draws: the frequency of a token of probability p is off by sqrt(p (1-p) / 100,000) < 0.0016
     logits = torch.tensor([[1.0, 0.2, -0.5, 2.0, 0.0, -30.0]])
-    uniform = torch.rand(100_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    uniform = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
     for temperature in (1.0, 0.5):
         token, logp, _, _ = choose(logits.expand(100_000, -1), temperature, 1.0, uniform)
         expected = (logits[0] / temperature).softmax(-1)
@@ -81,7 +81,7 @@ def test_rows_are_sampled_from_the_models_distribution():
 
 def test_top_p_keeps_the_fewest_likely_tokens_that_reach_it():
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    uniform = torch.linspace(0, 1 - 1e-9, 1000, dtype=torch.float64)
+    uniform = torch.linspace(0, 1 - 2**-24, 1000)
     for top_p, kept in ((0.4, {0}), (0.6, {0, 1}), (0.79, {0, 1}), (0.81, {0, 1, 2}), (1.0, {0, 1, 2, 3})):
         token, logp, _, _ = choose(logits.expand(1000, -1), 1.0, top_p, uniform)
         assert set(token.tolist()) == kept

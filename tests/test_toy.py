@@ -51,7 +51,7 @@ def test_problems_depend_on_the_seed_alone():
 
 
 def test_text_round_trips_through_autotokenizer(tmp_path):
-    # AutoTokenizer builds the class that belongs to a model's type, whatever class wrote the files: load with a config beside
+    # AutoTokenizer builds the class that belongs to the model's type, whatever class wrote the files: save a config too
     toy.make_tokenizer().save_pretrained(tmp_path)
     toy.Qwen2Config(vocab_size=64).save_pretrained(tmp_path)
     tokenizer, rng = AutoTokenizer.from_pretrained(tmp_path), random.Random(0)

@@ -1,0 +1,305 @@
+"""train.py and eval.py as a user runs them, on a toy base model taught for a few seconds."""
+
+import gzip
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import eval as evaluation
+import grpo
+import rewards
+import toy
+import train
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """A small model that has read one-operation documents: it can add up, but rambles seven times in ten."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy, "TRAIN_OPERATIONS", (1,))
+        patch.setattr(toy, "HABITS", {"direct": 0.1, "reason": 0.2, "ramble": 0.7})
+        sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+        return toy.base_model(tmp_path_factory.mktemp("base"), steps=150, documents_per_step=48, **sizes)
+
+
+@pytest.fixture
+def arguments(base, tmp_path):
+    """The flags of a run of four small steps on a file of chains of one operation."""
+    file = tmp_path / "problems.jsonl"
+    problems = [(p, a) for p, a in toy.make_problems("train", 400) if len(toy.steps(p)) == 1]
+    file.write_text("".join(json.dumps({"problem": p, "answer": a}) + "\n" for p, a in problems))
+    flags = f"--model {base} --data {file} --run {tmp_path / 'run'} --max-new-tokens 30 --lr 1e-3 --eval-samples 0"
+    return shlex.split(f"{flags} --prompts-per-step 4 --rollouts-per-prompt 8 --steps 4")
+
+
+def metrics(arguments) -> list[dict]:
+    folder = Path(arguments[arguments.index("--run") + 1])
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder) -> torch.Tensor:
+    return torch.cat([p.flatten() for p in AutoModelForCausalLM.from_pretrained(folder).parameters()])
+
+
+# --- it learns ------------------------------------------------------------------------------------------------------
+
+
+def accuracies(arguments, monkeypatch, reward) -> tuple[float, float]:
+    monkeypatch.setitem(rewards.REWARDS, "correct", reward)
+    more = ["--steps", "25", "--prompts-per-step", "8"]
+    assert train.main([*arguments, *more]) == 0
+    rows = metrics(arguments)
+    return sum(row["accuracy"] for row in rows[:3]) / 3, sum(row["accuracy"] for row in rows[-3:]) / 3
+
+
+def test_a_short_run_learns(arguments, monkeypatch):
+    before, after = accuracies(arguments, monkeypatch, rewards.correct)
+    assert before < 0.5
+    assert after > before + 0.3
+
+
+def test_and_with_the_reward_turned_round_it_does_not(arguments, monkeypatch):
+    before, after = accuracies(arguments, monkeypatch, lambda sampled: 1 - rewards.correct(sampled))
+    assert after < before
+
+
+# --- the run folder -------------------------------------------------------------------------------------------------
+
+METRICS = [
+    *("step", "reward_mean", "reward_std", "accuracy", "answered", "self_certainty", "kl", "entropy"),
+    *(
+        "completion_tokens",
+        "truncated",
+        "zero_std_groups",
+        "unique_answers",
+        "clip_fraction",
+        "grad_norm",
+        "loss",
+        "lr",
+    ),
+    *("seconds_generate", "seconds_reward", "seconds_train", "tokens_per_second"),
+]
+
+
+def test_a_run_leaves_its_settings_metrics_samples_pictures_and_a_model_that_loads(arguments, tmp_path):
+    assert train.main(arguments) == 0
+    run = tmp_path / "run"
+    settings = json.loads((run / "config.json").read_text())["minreason"]
+    assert (settings["steps"], settings["lr"], settings["template"], settings["kl"]) == (4, 1e-3, "plain", 0.005)
+    rows = metrics(arguments)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert all(set(METRICS) <= set(row) for row in rows)
+    assert rows[0]["kl"] == 0  # the policy is still the reference
+    assert rows[3]["kl"] > 0
+    assert all(row["ratio_change"] == row["clip_fraction"] == 0 for row in rows)  # on policy
+    assert all(row["sampling_gap"] < 1e-5 for row in rows)
+    assert [row["lr"] for row in rows] == pytest.approx([2e-4, 4e-4, 6e-4, 8e-4])  # five steps of warm-up
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    assert {"prompt", "completion", "gold", "correct", "reward"} <= set(samples[0])
+    assert (run / "learning.png").stat().st_size > 10_000
+    assert AutoTokenizer.from_pretrained(run)("7+8=")["input_ids"] == toy.make_tokenizer()("7+8=")["input_ids"]
+    assert not torch.equal(weights(run), weights(arguments[1]))
+    assert not list(run.glob("*.new"))
+
+
+def test_a_run_resumed_is_bit_for_bit_the_run_never_interrupted(arguments, tmp_path, monkeypatch):
+    assert train.main(arguments) == 0
+    whole, expected = weights(tmp_path / "run"), metrics(arguments)
+    monkeypatch.setattr(train, "SAVE_EVERY", 2)
+
+    class Killed(Exception):
+        pass
+
+    def killed_in_step_3(row, warned):
+        if row["step"] == 3:
+            raise Killed  # after the third step was logged: its line must not stay twice
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "warn", killed_in_step_3)
+        with pytest.raises(Killed):
+            train.main([*arguments, "--overwrite"])
+    assert len(metrics(arguments)) == 4
+    assert train.main([*arguments, "--resume"]) == 0
+    assert torch.equal(weights(tmp_path / "run"), whole)
+    timeless = [{k: v for k, v in row.items() if "second" not in k} for row in metrics(arguments)]
+    assert timeless == [{k: v for k, v in row.items() if "second" not in k} for row in expected]
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(arguments, tmp_path):
+    assert train.main([*arguments, "--steps", "2"]) == 0
+    assert train.main(["--run", str(tmp_path / "run"), "--resume", "--steps", "4"]) == 0
+    resumed = weights(tmp_path / "run")
+    assert train.main([*arguments, "--overwrite"]) == 0
+    assert torch.equal(resumed, weights(tmp_path / "run"))
+
+
+def test_a_second_update_moves_the_ratio_and_micro_batches_do_not_matter(arguments):
+    assert train.main([*arguments, "--updates-per-step", "2", "--clip", "0.01"]) == 0
+    rows = metrics(arguments)
+    assert all(row["ratio_change"] > 0 for row in rows)
+    assert max(row["clip_fraction"] for row in rows) > 0
+    assert (
+        train.main([*arguments, "--updates-per-step", "2", "--clip", "0.01", "--micro-tokens", "100", "--overwrite"])
+        == 0
+    )
+    for row, cut in zip(rows, metrics(arguments), strict=True):
+        assert cut["loss"] == pytest.approx(row["loss"], abs=1e-4)
+
+
+def test_without_a_kl_penalty_there_is_no_reference_and_no_kl(arguments, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        train, "update", lambda policy, ref, *rest: (seen.append(ref), grpo.update(policy, ref, *rest))[1]
+    )
+    assert train.main([*arguments, "--kl", "0", "--loss-average", "token", "--reward", "self_certainty"]) == 0
+    assert metrics(arguments)[0]["kl"] is None
+    assert seen == [None] * 4
+
+
+def test_prompts_are_drawn_in_shuffled_epochs():
+    settings = train.Settings(prompts_per_step=4, seed=1)
+    drawn = [i for step in range(5) for i in train.prompts_of_step(10, step, settings)]
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    assert drawn[:10] != drawn[10:]
+    assert drawn != [
+        i for step in range(5) for i in train.prompts_of_step(10, step, train.Settings(prompts_per_step=4))
+    ]
+
+
+def test_truncation_and_a_reward_that_cannot_vary_are_said_loudly(arguments, capsys):
+    assert train.main([*arguments, "--max-new-tokens", "2"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("WARNING") == 2  # once each, not every step
+    assert "truncated" in said
+    assert "does not vary" in said
+
+
+# --- bad input: one line, exit code 2, nothing written --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--model no/such/folder", "--model no/such/folder"),
+        ("--data nosuch.jsonl", "--data nosuch.jsonl"),
+        ("--template nosuch", "--template nosuch"),
+        ("--template intuitor", "chat template"),
+        ("--reward nosuch", "--reward nosuch"),
+        ("--loss-average nosuch", "--loss-average nosuch"),
+        ("--rollouts-per-prompt 1", "--rollouts-per-prompt"),
+        ("--max-new-tokens 0", "--max-new-tokens 0"),
+        ("--max-new-tokens 510", "context"),
+        ("--steps 0", "--steps 0"),
+        ("--temperature 0", "--temperature 0"),
+        ("--kl -1", "--kl -1"),
+        ("--prompts-per-step 1000", "--prompts-per-step 1000"),
+        ("--device cuda:99", "--device cuda:99"),
+        ("--dtype float8", "--dtype float8"),
+        ("--model toy", "toy model reads toy problems only"),
+        ("--resume", "--resume"),
+        ("--resume --overwrite", "--overwrite"),
+    ],
+)
+def test_bad_input_to_train(arguments, tmp_path, capsys, flags, said):
+    assert train.main([*arguments, *shlex.split(flags)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert said in error[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_a_run_or_with_anything_else_is_left_alone(arguments, tmp_path, capsys):
+    assert train.main(arguments) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for flags in ([], ["--resume"], ["--resume", "--steps", "9", "--lr", "1e-5"]):
+        capsys.readouterr()
+        assert train.main([*arguments, *flags]) == 2
+        said = capsys.readouterr().err
+        assert "--resume" in said
+        assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert train.main([*arguments, "--run", str(tmp_path), "--overwrite"]) == 2
+    assert "not a run" in capsys.readouterr().err
+    assert (tmp_path / "problems.jsonl").exists()
+
+
+# --- eval.py --------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_counts_what_it_wrote(base, tmp_path):
+    out = tmp_path / "out"
+    flags = f"{base} --data toy --samples 6 --limit 12 --rows 4 --out {out} --device cpu"
+    assert evaluation.main(shlex.split(flags)) == 0
+    content = json.loads((out / "passk.json").read_text())
+    result = content["models"][str(base)]
+    with gzip.open(out / "samples.jsonl.gz", "rt") as lines:
+        records = [json.loads(line) for line in lines]
+    assert [(r["problem"], r["sample"]) for r in sorted(records, key=lambda r: (r["problem"], r["sample"]))] == [
+        (i, j) for i in range(12) for j in range(6)
+    ]
+    problems = toy.make_problems("test", 12)
+    for i, (prompt, answer) in enumerate(problems):
+        mine = [r for r in records if r["problem"] == i]
+        assert result["counts_correct"][i] == sum(r["correct"] for r in mine)
+        assert all(r["correct"] == (r["answer"] == answer) for r in mine)
+        assert all(r["valid"] == (r["correct"] and toy.valid_chain(r["text"], prompt)) for r in mine)
+        assert len({r["text"] for r in mine}) > 1  # not the same sample again and again
+    assert content["k"] == [1, 2, 4, 6]
+    assert result["pass_at_k_correct"][0] == pytest.approx(sum(r["correct"] for r in records) / 72)
+    assert result["pass_at_k_correct"][-1] == pytest.approx(sum(c > 0 for c in result["counts_correct"]) / 12)
+    assert (out / "passk.png").stat().st_size > 10_000
+    assert sorted(path.name for path in out.iterdir()) == ["passk.json", "passk.png", "samples.jsonl.gz"]
+
+
+def test_before_and_after_are_compared_in_the_run_folder(arguments, tmp_path, capsys):
+    flags = ["--eval-data", "toy", "--eval-samples", "4", "--eval-limit", "6"]
+    assert train.main([*arguments, *flags]) == 0
+    models = json.loads((tmp_path / "run" / "passk.json").read_text())["models"]
+    assert list(models) == [arguments[1], str(tmp_path / "run")]
+    assert "k=4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("no/such/folder", "--model no/such/folder"),
+        ("BASE no/such/folder", "--model no/such/folder"),
+        ("BASE BASE", "named twice"),
+        ("BASE --data nosuch", "--data nosuch"),
+        ("BASE --samples 0", "--samples 0"),
+        ("BASE --temperature 0", "--temperature 0"),
+        ("BASE --top-p 0", "--top-p"),
+        ("BASE --template nosuch", "--template nosuch"),
+        ("BASE --max-new-tokens 510", "context"),
+    ],
+)
+def test_bad_input_to_eval(base, tmp_path, capsys, flags, said):
+    out = tmp_path / "out"
+    assert evaluation.main([*shlex.split(flags.replace("BASE", str(base))), "--out", str(out)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert said in error[0]
+    assert not out.exists()
+
+
+# --- the README -----------------------------------------------------------------------------------------------------
+
+
+def test_every_command_in_the_readme_parses_and_every_metric_is_explained():
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"python (train|eval)\.py([^\n`&|#]*)", text)
+    assert len(commands) >= 4
+    for program, flags in commands:
+        (train if program == "train" else evaluation).parse(shlex.split(flags))
+    flags = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--upgrade"}
+    known = {f"--{name.replace('_', '-')}" for name in vars(train.Settings())} | {"--resume", "--overwrite"}
+    known |= {f"--{name.replace('_', '-')}" for name in vars(evaluation.parse(["toy"]))}
+    assert flags <= known
+    for name in METRICS:
+        assert f"`{name}`" in text
