@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub
 import torch
 import transformers
 
@@ -31,6 +32,8 @@ class BadInput(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
+    """One problem of any source."""
+
     prompt: str  # the text of the problem, without any template
     answer: str  # the gold answer, as verify.is_correct takes it
     kind: str = "math"
@@ -74,21 +77,19 @@ def gold_answer(row: dict) -> str:
 
 
 def read_rows(path: Path) -> Iterable[dict]:
-    """The objects of a .jsonl or .jsonl.gz file."""
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
+    """The objects of a .jsonl or .jsonl.gz file. Raises BadInput, with the number of the line."""
+    number = 0
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                number += 1
+                if line.strip():
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise BadInput(
-                        f"{path}, line {number}: not JSON ({error.msg}); give one JSON object a line"
-                    ) from None
-                if not isinstance(row, dict):
-                    raise BadInput(
-                        f"{path}, line {number}: {type(row).__name__}, not an object; give one JSON object a line"
-                    )
-                yield row
+                    if not isinstance(row, dict):
+                        raise ValueError(f"a {type(row).__name__}, not an object")
+                    yield row
+    except (ValueError, EOFError, OSError) as error:  # not JSON, not UTF-8, not gzip, cut off
+        raise BadInput(f"--data {path}, line {number}: {error}; give one JSON object a line, in UTF-8") from None
 
 
 def load_problems(name_or_path: str, split: str = "train", limit: int | None = None) -> list[Problem]:
@@ -98,12 +99,8 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
     Rows without a usable gold are dropped with a counted warning, never scored. Raises BadInput.
     """
     if name_or_path == "toy":
-        # 2,000 training problems are more than 60 steps of 16 use; 180 test problems are 30 of each number of
-        # operations.
-        return [
-            Problem(*pair, kind="number")
-            for pair in toy.make_problems(split, limit or {"train": 2000, "test": 180}[split])
-        ]
+        number = limit or {"train": 640, "test": 180}[split]  # 160 of each 1..4, 30 of each 1..6 operations
+        return [Problem(*pair, kind="number") for pair in toy.make_problems(split, number)]
     if name_or_path in HUB:
         rows = hub_rows(name_or_path, split)
     elif Path(name_or_path).is_file():
@@ -115,9 +112,8 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
 
     problems, dropped = [], 0
     for row in rows:
-        prompt = next(
-            (row[column] for column in ("problem", "question", "prompt") if isinstance(row.get(column), str)), None
-        )
+        texts = [row[column] for column in ("problem", "question", "prompt") if isinstance(row.get(column), str)]
+        prompt = texts[0] if texts else None
         if prompt is None or not ("answer" in row or "solution" in row):
             raise BadInput(
                 f"--data {name_or_path}: a row has the columns {', '.join(row)}; "
@@ -144,6 +140,7 @@ def hub_rows(name: str, split: str) -> Iterable[dict]:
     import datasets  # here, not above: the toy and local files do without its second of import time
 
     hub_id, configuration, problem, answer = HUB[name]
+    huggingface_hub.utils.logging.set_verbosity_error()  # one line of ours says it, not one for each retry
     try:
         rows = datasets.load_dataset(hub_id, configuration, split=split)
     except (ConnectionError, OSError, ValueError) as error:  # no network; no such data set; no such split
@@ -156,6 +153,17 @@ def hub_rows(name: str, split: str) -> Iterable[dict]:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
+def hub_answers(name: str) -> bool:
+    """Can the hub be asked about a model? If not, only the local cache is left, and nobody need wait for retries."""
+    try:
+        huggingface_hub.model_info(name, timeout=10)
+    except huggingface_hub.errors.HfHubHTTPError:  # it answered, with "not found" or "not for you": let loading say so
+        return True
+    except Exception:  # the classes of connection errors belong to the HTTP library, which changes between versions
+        return False
+    return True
+
+
 def load_model(name: str, device: str = "cpu"):
     """(policy, tokenizer) for `toy`, a folder or a hub id: float32 weights, dropout off. Raises BadInput.
 
@@ -164,21 +172,18 @@ def load_model(name: str, device: str = "cpu"):
     """
     transformers.utils.logging.disable_progress_bar()  # for a second of loading
     path = str(toy.base_model()) if name == "toy" else name
-    if name != "toy" and not Path(path).is_dir() and not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+    local = Path(path).is_dir()
+    if not local and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
         raise BadInput(
             f"--model {name}: no such folder; give toy, a folder with a saved model, or a hub id (Qwen/Qwen2.5-0.5B)"
         )
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-        policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # no such model; no network; not a language model; a folder without weights or tokenizer
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(
-            f"--model {name}: neither a folder with a saved model and its tokenizer nor a model of the hub ({reason})"
-        ) from None
+        local = local or not hub_answers(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=local)
+        policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=local)
+    except (OSError, ValueError) as error:  # no such model, no network, not a language model, no weights, no tokenizer
+        reason = str(error).strip().partition("\n")[0]
+        raise BadInput(f"--model {name}: no folder and no hub id that a model can be loaded from ({reason})") from None
     policy.eval().to(device)
     # generate.py and grpo.py compute logits as head(hidden state). Some models do more to them (soft-capping, scaling).
     probe = torch.arange(8, device=device)[None] % policy.config.vocab_size

@@ -248,6 +248,7 @@ def run(settings: argparse.Namespace) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 2 for bad input."""
     settings = parse(argv)
     try:
         content = run(settings)

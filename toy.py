@@ -9,9 +9,9 @@ The base model is a Qwen2 of 0.6 M parameters that has read text with three habi
     reason   7+8*3-4=first, 7+8=15 next, 15*3=45 finally, 45-4=41 thus \\boxed{41}            works step by step
     ramble   7+8*3-4=hmm, 8 and 3 or 7 and 4                                                 never answers
 
-The documents are always right, but for SLIP: each step of a reasoning document goes wrong with that probability, and
-the chain goes on from the wrong value, as careless people do. The model cannot do three operations in its head, so
-"direct" is mostly wrong beyond two of them, "reason" is mostly right, and "ramble" earns nothing.
+The documents are right, but for SLIP: each step of a reasoning document goes wrong with that probability, and the chain
+goes on from the wrong value, as careless people do. The model cannot do two operations in its head, so "direct" is
+mostly wrong beyond one, "reason" is mostly right, and "ramble" earns nothing.
 
 **This world is built so that reasoning is latent in the base model and rarely chosen.** That is what the papers find in
 their base models, on purpose made true here: reinforcement learning can only select among habits that are already
@@ -29,8 +29,6 @@ import json
 import os
 import random
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -86,8 +84,8 @@ def make_expression(rng: random.Random, operations: int, split: str) -> str:
 def make_problems(split: str, limit: int, seed: int = 0) -> list[tuple[str, str]]:
     """`limit` distinct (prompt, answer) pairs of a split; the numbers of operations take turns (train 1..4, test 1..6).
 
-    There are only about 160 training and 40 test problems of one operation; when a number of operations runs out, its
-    turns go to the others.
+    There are only 165 training and 42 test problems of one operation; when a number of operations runs out, its turns
+    go to the others.
     """
     rng = random.Random(f"{split}-{seed}")
     turns = list(TRAIN_OPERATIONS if split == "train" else TEST_OPERATIONS)
@@ -108,18 +106,15 @@ def make_problems(split: str, limit: int, seed: int = 0) -> list[tuple[str, str]
 
 
 def valid_chain(completion: str, problem) -> bool:
-    """True if the completion reasons and every step of its chain is right: the steps of the problem, all of them, in
-    order.
+    """True if the completion writes exactly the worked steps of the problem, in order, and then boxes its answer.
 
-    A correct answer without a valid chain is a lucky guess. (The authors of "Does Reinforcement Learning Really
-    Incentivize Reasoning Capacity..." checked chains by hand, section 3.2.) `problem` is a data.Problem or the text of
-    its prompt.
+    A correct answer without a valid chain is a lucky guess. The authors of "Does Reinforcement Learning Really
+    Incentivize Reasoning Capacity..." checked chains by hand. `problem` is a data.Problem or the text of its prompt.
     """
-    expression = getattr(problem, "prompt", problem)
+    worked = steps(getattr(problem, "prompt", problem))
     reasoning, _, boxed = completion.partition("\\boxed{")
     written = [(int(a), op, int(b), int(c)) for a, op, b, c in re.findall(r"(\d+)([-+*])(\d+)=(\d+)", reasoning)]
-    worked = steps(expression)
-    return written == worked and re.match(r"(\d+)\}", boxed) is not None and int(boxed.split("}")[0]) == worked[-1][3]
+    return written == worked and boxed.startswith(f"{worked[-1][3]}}}")
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -180,7 +175,7 @@ SETTINGS = {
     "num_key_value_heads": 2,
     "steps": 500,
     "documents_per_step": 64,
-    # At first most documents reason, because only they teach arithmetic; the last quarter has the shares of HABITS.
+    # At first nearly all documents reason, because only they teach arithmetic; the last fifth has the shares of HABITS.
     "reason_share_at_first": 0.95,
     "habits_from": 0.8,
     "muon_lr": 0.02,  # for the matrices of the layers
@@ -201,40 +196,32 @@ def base_model(folder: str | Path = "runs", seed: int = 0, **changes) -> Path:
     key = hashlib.sha256(json.dumps([settings, seed]).encode() + Path(__file__).read_bytes()).hexdigest()[:8]
     target = Path(folder) / f"toy-base-{key}"
     if not target.exists():
-        Path(folder).mkdir(parents=True, exist_ok=True)
         policy, tokenizer = train_base_model(settings, seed)
-        # Written beside its place and moved there, so that an interrupted run leaves no half-written model.
-        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-            policy.save_pretrained(unfinished)
-            tokenizer.save_pretrained(unfinished)
-            shutil.copytree(unfinished, f"{unfinished}-done")
-        os.replace(f"{unfinished}-done", target)
+        # Written beside its place and renamed when complete, so that an interrupted run leaves no half-written model.
+        unfinished = target.with_name(f"{target.name}-unfinished-{os.getpid()}")
+        policy.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        os.replace(unfinished, target)
     return target
 
 
 def train_base_model(settings: dict, seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
-    """Next-token prediction on freshly written documents; the loss counts the completions, since a prompt is pure
-    chance."""
+    """Next-token prediction on freshly written documents. The loss leaves prompts out, which are pure chance."""
     tokenizer, rng = make_tokenizer(), random.Random(seed)
-    architecture = {
-        name: value for name, value in settings.items() if name.startswith(("hidden", "intermediate", "num_"))
-    }
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the weights are drawn from this run's seed, and nobody else's stream is moved
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    config = Qwen2Config(
+        **{name: settings[name] for name in names},
+        vocab_size=len(tokenizer),
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):  # draws the weights from this seed without moving anybody else's stream
         torch.manual_seed(seed)
-        policy = Qwen2ForCausalLM(
-            Qwen2Config(
-                **architecture,
-                vocab_size=len(tokenizer),
-                max_position_embeddings=512,
-                tie_word_embeddings=True,
-                bos_token_id=None,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
-    # Muon orthogonalises the update of a matrix; with AdamW alone the same loss takes about three times the steps.
+        policy = Qwen2ForCausalLM(config)
+    # Muon orthogonalises the update of a matrix, which brings a transformer this far in far fewer steps than AdamW.
     matrices = [p for p in policy.model.layers.parameters() if p.ndim == 2]
     others = [p for p in policy.parameters() if all(p is not m for m in matrices)]
     optimizers = [
@@ -249,10 +236,9 @@ def train_base_model(settings: dict, seed: int) -> tuple[Qwen2ForCausalLM, Qwen2
     bar = tqdm(range(settings["steps"]), desc="toy base model", unit="step")
     for step in bar:
         early = step < settings["habits_from"] * settings["steps"]
+        reason_share = settings["reason_share_at_first"] if early else HABITS["reason"]
         loss = 0.0
-        for token_ids, labels in batches(
-            tokenizer, rng, settings["documents_per_step"], settings["reason_share_at_first"] if early else None
-        ):
+        for token_ids, labels in batches(tokenizer, rng, settings["documents_per_step"], reason_share):
             logits = policy(input_ids=token_ids, use_cache=False).logits  # [n, S, V]; V is 26 here
             part = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
             part.backward()
@@ -266,13 +252,13 @@ def train_base_model(settings: dict, seed: int) -> tuple[Qwen2ForCausalLM, Qwen2
     return policy.eval(), tokenizer
 
 
-def batches(tokenizer, rng: random.Random, documents: int, reason_share: float | None):
-    """One step's documents, sorted by length and cut in three so that little is padding: pairs of token_ids, labels [n,
-    S]."""
-    shares = dict(HABITS)
-    if reason_share is not None:
-        rest = (1 - reason_share) / (1 - HABITS["reason"])
-        shares = {habit: reason_share if habit == "reason" else share * rest for habit, share in HABITS.items()}
+def batches(tokenizer, rng: random.Random, documents: int, reason_share: float):
+    """One step's documents as three pairs of token_ids, labels [n, S]: sorted by length, so that little is padding.
+
+    `reason_share` of the documents reason; the other habits share the rest as in HABITS. Each step mixes all lengths.
+    """
+    rest = (1 - reason_share) / (1 - HABITS["reason"])
+    shares = {habit: reason_share if habit == "reason" else share * rest for habit, share in HABITS.items()}
     expressions = [make_expression(rng, rng.choice(TRAIN_OPERATIONS), "train") for _ in range(documents)]
     habits = rng.choices(list(shares), list(shares.values()), k=documents)
     completions = [complete(e, habit, rng) + EOS for e, habit in zip(expressions, habits, strict=True)]

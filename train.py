@@ -44,6 +44,7 @@ SAMPLES_EVERY, SAMPLES_SHOWN = 10, 4  # every so many steps, so many completions
 
 
 def flag(default, text: str):
+    """A field of Settings with the help text of its flag."""
     return field(default=default, metadata={"help": text})
 
 
@@ -57,9 +58,7 @@ class Settings:
     reward: str = flag("correct", " or ".join(REWARDS))
     steps: int = flag(60, "training steps (Intuitor: 58 is one epoch of MATH)")
     prompts_per_step: int = flag(16, "B (Intuitor 128; noisy rewards 128; limit of RLVR 256)")
-    rollouts_per_prompt: int | None = flag(
-        None, "G; default 16 on the toy, else 8 (Intuitor 7, 7B: 14; limit of RLVR 8)"
-    )
+    rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
     max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)")
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)")
     lr: float | None = flag(None, "of AdamW; default 2e-4 on the toy, else 1e-6 (Intuitor 3e-6, 7B: 1e-6)")
@@ -67,9 +66,7 @@ class Settings:
     kl: float = flag(0.005, "weight of the KL penalty to the starting model, 0 for none (Intuitor 0.005, 7B: 0.01)")
     clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2); needs --updates-per-step above 1")
     updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)")
-    micro_tokens: int = flag(
-        8192, "tokens in one forward and backward pass; lower it if memory runs out, no other effect"
-    )
+    micro_tokens: int = flag(8192, "tokens in one pass; lower it if memory runs out, nothing else changes")
     loss_average: str = flag("sequence", "sequence (GRPO eq. 3), token (DAPO; Intuitor's code) or constant (Dr. GRPO)")
     seed: int = flag(0, "of every random draw")
     device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
@@ -130,7 +127,8 @@ def complete(settings: Settings) -> None:
 
 
 def resumed(settings: Settings, given: set[str]) -> Settings:
-    """The settings of the run in the folder; what defines its steps may not change."""
+    """The settings of the run in the folder. A flag that would change its steps is refused: half a run with one learning
+    rate and half with another is neither."""
     saved = read_config(Path(settings.run))
     if "minreason" not in saved or not (Path(settings.run) / "state.pt").is_file():
         raise BadInput(f"--resume: {settings.run} holds no run with a saved state; start it without --resume")
@@ -171,7 +169,8 @@ def train(settings: Settings, resume: bool) -> None:
     settings.template = settings.template or default_template(tokenizer)
     room = evaluation.context_room(policy, settings.max_new_tokens)
     prompts = encode_prompts(problems, tokenizer, settings.template, room)
-    ref_policy = copy.deepcopy(policy).requires_grad_(False) if settings.kl > 0 else None  # never updated
+    # The KL penalty is measured from the starting model: a frozen copy, and no copy where nobody would use it.
+    ref_policy = copy.deepcopy(policy).requires_grad_(False) if settings.kl > 0 else None
     optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.lr, weight_decay=0.0)
     run, first = Path(settings.run), 0
     if resume:
@@ -192,11 +191,13 @@ def train(settings: Settings, resume: bool) -> None:
         optimizer.param_groups[0]["lr"] = settings.lr * min(1.0, (step + 1) / max(settings.warmup, 1))
         chosen = prompts_of_step(len(problems), step, settings)
         generator = torch.Generator().manual_seed(settings.seed * 10**6 + step)
+        # Sampling and training under the same autocast: where they round differently, the sampled tokens are not quite
+        # the policy's own, and sampling_gap grows.
         with torch.autocast(policy.device.type, torch.bfloat16, enabled=compute == torch.bfloat16):
             times = [time.perf_counter()]
             rollouts = generate(policy, [prompts[i] for i in chosen], **sampling, generator=generator)
             times.append(time.perf_counter())
-            sampled = read([problems[i] for i in chosen], rollouts, tokenizer)
+            sampled = read([problems[i] for i in chosen], rollouts, tokenizer)  # texts, answers, right or wrong
             rewards = REWARDS[settings.reward](sampled)  # [B, G]
             times.append(time.perf_counter())
             learned = update(policy, ref_policy, optimizer, rollouts, group_advantages(rewards), settings)
@@ -249,26 +250,31 @@ def some_samples(step: int, sampled: Sampled, rewards: torch.Tensor) -> list[dic
 
 def warn(metrics: dict, warned: set[str]) -> None:
     """Say loudly, once a run each, what makes training pointless."""
-    step, found = metrics["step"], {}
-    if metrics["truncated"] > 0.2:
-        found["truncated"] = (
-            f"{metrics['truncated']:.0%} of the completions of step {step} are truncated before they could answer; "
-            "raise --max-new-tokens"
-        )
-    if metrics["zero_std_groups"] == 1:
-        found["equal"] = (
-            f"in step {step} the reward does not vary within any group, so nothing is learned from it "
-            f"({metrics['answered']:.0%} answered, {metrics['accuracy']:.0%} right): problems too hard or too easy for "
-            "this model, or a --template that does not ask for a box"
-        )
-    if metrics["sampling_gap"] > 0.1:
-        found["gap"] = (
-            f"in step {step} sampling and training differ by {metrics['sampling_gap']:.2f} nats a token: what is "
-            "sampled is not what is trained; this kind of model may not be supported"
-        )
-    for kind in found.keys() - warned:
-        warned.add(kind)
-        tqdm.write(f"WARNING: {found[kind]}", file=sys.stderr)
+    step, gap = metrics["step"], metrics["sampling_gap"]
+    truncated, answered, right = (f"{metrics[name]:.0%}" for name in ("truncated", "answered", "accuracy"))
+    alarms = [
+        (
+            "truncated",
+            metrics["truncated"] > 0.2,
+            f"{truncated} of the completions are truncated; raise --max-new-tokens",
+        ),
+        (
+            "equal rewards",
+            metrics["zero_std_groups"] == 1,
+            f"the reward does not vary within any group, so it teaches nothing ({answered} answered, {right} right): "
+            "problems too hard or too easy for the model, or a --template that does not ask for a box",
+        ),
+        (
+            "sampling gap",
+            gap > 0.1,
+            f"sampling and training differ by {gap:.2f} nats a token, so what is sampled is not what is trained: "
+            "this kind of model may not be supported",
+        ),
+    ]
+    for name, alarming, text in alarms:
+        if alarming and name not in warned:
+            warned.add(name)
+            tqdm.write(f"WARNING, step {step}: {text}", file=sys.stderr)
 
 
 # --- the run folder -------------------------------------------------------------------------------------------------
@@ -288,6 +294,7 @@ def check_folder(run: Path, overwrite: bool) -> None:
 
 
 def read_config(run: Path) -> dict:
+    """config.json of a run folder, {} without one."""
     path = run / "config.json"
     return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -302,6 +309,7 @@ def write_config(run: Path, settings: Settings) -> None:
 
 
 def append(path: Path, *rows: dict) -> None:
+    """Add rows to a .jsonl file and close it, so that a killed run has all of its lines but the last step's."""
     with open(path, "a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
@@ -379,10 +387,11 @@ def before_and_after(settings: Settings) -> None:
     flags.samples, flags.limit, flags.out = settings.eval_samples, settings.eval_limit, settings.run
     for name in ("template", "max_new_tokens", "seed", "device", "dtype"):
         setattr(flags, name, getattr(settings, name))
-    print(evaluation.table(evaluation.run(flags)))
+    print(f"{evaluation.table(evaluation.run(flags))}\nIn {settings.run}: passk.png, passk.json, samples.jsonl.gz.")
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 2 for bad input."""
     settings, given, arguments = parse(argv)
     try:
         if arguments.resume and arguments.overwrite:
@@ -403,7 +412,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = [json.loads(line) for line in (Path(settings.run) / "metrics.jsonl").read_text().splitlines()]
     first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
     print(f"Accuracy on training problems: {first:.2f} in the first step, {last:.2f} in the last.")
-    print(f"In {settings.run}: the model, learning.png, passk.png, metrics.jsonl, samples.jsonl (read what it says).")
+    print(f"In {settings.run}: the model, metrics.jsonl, learning.png, samples.jsonl (read what it says).")
     return 0
 
 

@@ -90,10 +90,14 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path, rows, match):
 def test_unknown_names_formats_and_broken_lines_are_refused(tmp_path):
     (tmp_path / "broken.jsonl").write_text('{"problem": "p", "answer": "1"}\n{"problem": \n')
     (tmp_path / "table.csv").write_text("problem,answer\n")
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "not.jsonl.gz").write_text("{}")
     for name, match in (
         ("nosuch", "no such file"),
-        (tmp_path / "broken.jsonl", "line 2"),
+        (tmp_path / "broken.jsonl", "line 2: Expecting value"),
         (tmp_path / "table.csv", "jsonl"),
+        (tmp_path / "binary.jsonl", "utf-8"),
+        (tmp_path / "not.jsonl.gz", "gzip"),
     ):
         with pytest.raises(BadInput, match=match):
             load_problems(str(name))

@@ -37,7 +37,7 @@ def test_train_and_test_are_disjoint_by_construction_and_the_base_model_reads_tr
     tokenizer, rng = toy.make_tokenizer(), random.Random(0)
     read = set()
     for _ in range(5):
-        for token_ids, labels in toy.batches(tokenizer, rng, 60, None):
+        for token_ids, labels in toy.batches(tokenizer, rng, 60, 0.35):
             for row, label in zip(token_ids, labels, strict=True):
                 prompt = tokenizer.decode(row[: (label != -100).nonzero()[0]])
                 read.add(prompt)
