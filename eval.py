@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 import toy
 from data import BadInput, Problem, default_template, encode_prompts, end_tokens, load_model, load_problems
-from generate import generate
+from generate import generate, stream
 from passk import curve, powers_of_two
 from verify import extract_answer, grade
 
@@ -38,8 +38,10 @@ def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
     """The flags --device and --dtype, `auto` decided: bfloat16 on a GPU, float32 on a CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInput(f"--device {device}: this machine has no CUDA device that torch can use; use --device cpu")
+    if device != "cpu" and device not in ("cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
+        raise BadInput(f"--device {device}: unknown; choose auto, cpu, cuda or cuda:N")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu")
     names = {
         "float32": torch.float32,
         "bfloat16": torch.bfloat16,
@@ -74,7 +76,7 @@ def sample(model: str, problems: list[Problem], settings: argparse.Namespace):
         part = range(first, min(first + at_once, len(problems)))
         for begin in range(0, settings.samples, group):
             count = min(group, settings.samples - begin)
-            generator = torch.Generator().manual_seed(settings.seed * 10**9 + first * 10**4 + begin)
+            generator = stream(settings.seed, "samples", first, begin)
             with torch.autocast(policy.device.type, torch.bfloat16, enabled=settings.compute == torch.bfloat16):
                 rollouts = generate(
                     policy,

@@ -19,6 +19,7 @@ p) at temperature 1, as in Intuitor (2505.19590, eq. 4): how sure the model is, 
 sample at.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -42,6 +43,15 @@ class Rollouts:
     def completions(self) -> list[list[int]]:
         """The token ids of each row's completion, its end token included."""
         return [row[keep].tolist() for row, keep in zip(self.token_ids, self.mask.bool(), strict=True)]
+
+
+def stream(*key) -> torch.Generator:
+    """A generator of its own for each key, such as (seed, "sample", step): what is drawn depends on nothing but the key.
+
+    Seeds that are counted up, or used for two purposes, would give streams that overlap.
+    """
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
 def choose(logits: torch.Tensor, temperature: float, top_p: float, uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:

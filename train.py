@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import TEMPLATES, BadInput, default_template, encode_prompts, end_tokens, load_model, load_problems
-from generate import generate
+from generate import generate, stream
 from grpo import group_advantages, update
 from rewards import REWARDS, Sampled, read, sequence_mean
 
@@ -127,7 +127,7 @@ def complete(settings: Settings) -> None:
 
 
 def resumed(settings: Settings, given: set[str]) -> Settings:
-    """The settings of the run in the folder. A flag that would change its steps is refused: half a run with one learning
+    """The settings of the run in the folder. Flags that change its steps are refused: half a run with one learning
     rate and half with another is neither."""
     saved = read_config(Path(settings.run))
     if "minreason" not in saved or not (Path(settings.run) / "state.pt").is_file():
@@ -152,7 +152,7 @@ def prompts_of_step(number: int, step: int, settings: Settings) -> list[int]:
     for position in range(step * settings.prompts_per_step, (step + 1) * settings.prompts_per_step):
         if position // number != epoch:
             epoch = position // number
-            order = torch.randperm(number, generator=torch.Generator().manual_seed(settings.seed * 10**6 + epoch))
+            order = torch.randperm(number, generator=stream(settings.seed, "epoch", epoch))
         chosen.append(int(order[position % number]))
     return chosen
 
@@ -190,7 +190,7 @@ def train(settings: Settings, resume: bool) -> None:
     for step in bar:
         optimizer.param_groups[0]["lr"] = settings.lr * min(1.0, (step + 1) / max(settings.warmup, 1))
         chosen = prompts_of_step(len(problems), step, settings)
-        generator = torch.Generator().manual_seed(settings.seed * 10**6 + step)
+        generator = stream(settings.seed, "rollouts", step)
         # Sampling and training under the same autocast: where they round differently, the sampled tokens are not quite
         # the policy's own, and sampling_gap grows.
         with torch.autocast(policy.device.type, torch.bfloat16, enabled=compute == torch.bfloat16):
