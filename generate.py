@@ -46,7 +46,7 @@ class Rollouts:
 
 
 def stream(*key) -> torch.Generator:
-    """A generator of its own for each key, such as (seed, "sample", step): what is drawn depends on nothing but the key.
+    """A generator of its own for each key, such as (seed, "rollouts", step): what is drawn depends on the key alone.
 
     Seeds that are counted up, or used for two purposes, would give streams that overlap.
     """

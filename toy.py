@@ -3,7 +3,7 @@
 Problems are chains of one-digit numbers such as `7+8*3-4=`, worked strictly from left to right (no precedence):
 7+8 = 15, 15*3 = 45, 45-4 = 41. Every intermediate value lies in 0..99. The answer is written `\\boxed{41}`.
 
-The base model is a Qwen2 of 0.6 M parameters that has read text with three habits, mixed as HABITS says:
+The base model is a Qwen2 of 0.4 M parameters that has read text with three habits, mixed as HABITS says:
 
     direct   7+8*3-4=\\boxed{41}                                                              answers at once
     reason   7+8*3-4=first, 7+8=15 next, 15*3=45 finally, 45-4=41 thus \\boxed{41}            works step by step
@@ -39,7 +39,7 @@ from transformers import AddedToken, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokeniz
 TRAIN_OPERATIONS = (1, 2, 3, 4)  # what the base model has read and what reinforcement learning trains on
 TEST_OPERATIONS = (1, 2, 3, 4, 5, 6)  # 5 and 6 were never seen by anyone
 HABITS = {"direct": 0.40, "reason": 0.35, "ramble": 0.25}
-SLIP = 0.015  # probability that one written step of a reasoning document is wrong
+SLIP = 0.01  # probability that one written step of a reasoning document is wrong
 
 PAD, EOS = "<pad>", "<eos>"
 SIGNS = "0123456789+-*="

@@ -37,7 +37,7 @@ from generate import generate, stream
 from grpo import group_advantages, update
 from rewards import REWARDS, Sampled, read, sequence_mean
 
-TOY = {"data": "toy", "rollouts_per_prompt": 16, "max_new_tokens": 80, "lr": 2e-4}  # defaults with --model toy
+TOY = {"data": "toy", "rollouts_per_prompt": 16, "max_new_tokens": 80, "lr": 4e-4}  # defaults with --model toy
 REAL = {"rollouts_per_prompt": 8, "max_new_tokens": 512, "lr": 1e-6}  # and with any other model
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
 SAMPLES_EVERY, SAMPLES_SHOWN = 10, 4  # every so many steps, so many completions go into samples.jsonl
@@ -61,7 +61,7 @@ class Settings:
     rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
     max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)")
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)")
-    lr: float | None = flag(None, "of AdamW; default 2e-4 on the toy, else 1e-6 (Intuitor 3e-6, 7B: 1e-6)")
+    lr: float | None = flag(None, "of AdamW; default 4e-4 on the toy, else 1e-6 (Intuitor 3e-6, 7B: 1e-6)")
     warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth of the steps)")
     kl: float = flag(0.005, "weight of the KL penalty to the starting model, 0 for none (Intuitor 0.005, 7B: 0.01)")
     clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2); needs --updates-per-step above 1")
