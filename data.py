@@ -60,12 +60,14 @@ def gold_answer(row: dict) -> str:
 
     GSM8K writes its answer behind `####`, MATH in the last box of its solution; other rows have an `answer` column.
     """
-    solution = row.get("solution") or ""
+    solution = str(row.get("solution") or "")
     if re.search(r"\\boxed\s*\{[^$]*\}\s*\$\s*and\s*\$\s*\\boxed", solution):
         return ""  # "$\boxed{1}$ and $\boxed{9}$": the last box is half of the answer
     if row.get("answer") is not None:
         return str(row["answer"]).rpartition("####")[2].strip()
-    tail = solution.rpartition("\\boxed")[2]
+    _, box, tail = solution.rpartition("\\boxed")
+    if not box:
+        return ""
     if not tail.lstrip().startswith("{"):
         return tail.partition("$")[0].strip()  # "$\boxed 2$", twice in MATH
     depth = 0
@@ -144,13 +146,26 @@ def hub_rows(name: str, split: str) -> Iterable[dict]:
     try:
         rows = datasets.load_dataset(hub_id, configuration, split=split)
     except (ConnectionError, OSError, ValueError) as error:  # no network; no such data set; no such split
-        raise BadInput(
-            f"--data {name}: cannot load {hub_id} ({split}) from the hub: {str(error).splitlines()[0]}"
-        ) from None
+        raise BadInput(f"--data {name}: cannot load {hub_id} ({split}) from the hub: {type(error).__name__}") from None
     return ({"problem": row[problem], ("solution" if answer == "solution" else "answer"): row[answer]} for row in rows)
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
+
+
+def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
+    """The flags --device and --dtype, `auto` decided: bfloat16 on a GPU, float32 on a CPU. Raises BadInput."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cpu" and device not in ("cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
+        raise BadInput(f"--device {device}: unknown; choose auto, cpu, cuda or cuda:N")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu")
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    names["auto"] = torch.float32 if device == "cpu" else torch.bfloat16
+    if dtype not in names:
+        raise BadInput(f"--dtype {dtype}: choose from {', '.join(names)}")
+    return device, names[dtype]
 
 
 def hub_answers(name: str) -> bool:
@@ -181,8 +196,10 @@ def load_model(name: str, device: str = "cpu"):
         local = local or not hub_answers(name)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=local)
         policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=local)
-    except (OSError, ValueError) as error:  # no such model, no network, not a language model, no weights, no tokenizer
-        reason = str(error).strip().partition("\n")[0]
+    except (
+        Exception
+    ) as error:  # no such model, no network, no language model, no tokenizer, broken or unfitting weights
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise BadInput(f"--model {name}: no folder and no hub id that a model can be loaded from ({reason})") from None
     policy.eval().to(device)
     # generate.py and grpo.py compute logits as head(hidden state). Some models do more to them (soft-capping, scaling).
@@ -231,6 +248,11 @@ TEMPLATES = {
 }
 
 
+def context_room(policy, max_new_tokens: int) -> int:
+    """How many tokens a prompt may have beside its completion."""
+    return getattr(policy.config, "max_position_embeddings", 10**9) - max_new_tokens
+
+
 def default_template(tokenizer) -> str:
     """`qwen-boxed` for a tokenizer that has a chat template, else `plain`."""
     return "qwen-boxed" if getattr(tokenizer, "chat_template", None) else "plain"
@@ -254,7 +276,7 @@ def encode_prompt(problem: Problem, tokenizer, template: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def encode_prompts(problems: list[Problem], tokenizer, template: str, room: int | None = None) -> list[list[int]]:
+def encode_prompts(problems: list[Problem], tokenizer, template: str, room: int) -> list[list[int]]:
     """encode_prompt for each problem. Raises BadInput for an empty prompt and for one longer than `room` tokens."""
     prompts = [encode_prompt(problem, tokenizer, template) for problem in problems]
     for problem, prompt in zip(problems, prompts, strict=True):
@@ -262,7 +284,7 @@ def encode_prompts(problems: list[Problem], tokenizer, template: str, room: int 
             raise BadInput(
                 f"--data: the tokenizer makes no token of {problem.prompt[:60]!r}; does --model fit the data?"
             )
-        if room is not None and len(prompt) > room:
+        if len(prompt) > room:
             raise BadInput(
                 f"--data: a prompt has {len(prompt)} tokens, but the model's context leaves {room} beside "
                 f"--max-new-tokens; lower that or leave the problem out ({problem.prompt[:60]!r}...)"

@@ -23,52 +23,33 @@ import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from tqdm import tqdm
 
+import data
 import toy
-from data import BadInput, Problem, default_template, encode_prompts, end_tokens, load_model, load_problems
+from data import BadInput, Problem
 from generate import generate, stream
 from passk import curve, powers_of_two
 from verify import extract_answer, grade
 
-
-def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
-    """The flags --device and --dtype, `auto` decided: bfloat16 on a GPU, float32 on a CPU."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and device not in ("cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
-        raise BadInput(f"--device {device}: unknown; choose auto, cpu, cuda or cuda:N")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu")
-    names = {
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-        "auto": torch.float32 if device == "cpu" else torch.bfloat16,
-    }
-    if dtype not in names:
-        raise BadInput(f"--dtype {dtype}: choose from {', '.join(names)}")
-    return device, names[dtype]
-
-
-def context_room(policy, max_new_tokens: int) -> int:
-    """How many tokens a prompt may have beside its completion."""
-    return getattr(policy.config, "max_position_embeddings", 10**9) - max_new_tokens
+plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
 
 def prepare(model: str, problems: list[Problem], settings: argparse.Namespace):
-    """(policy, tokenizer, prompts) of one model. Raises BadInput."""
-    policy, tokenizer = load_model(model, settings.device)
-    template = settings.template or default_template(tokenizer)
-    room = context_room(policy, settings.max_new_tokens)
-    return policy, tokenizer, encode_prompts(problems, tokenizer, template, room)
+    """(policy, tokenizer, template, prompts) of one model. Raises BadInput."""
+    policy, tokenizer = data.load_model(model, settings.device)
+    template = settings.template or data.default_template(tokenizer)
+    room = data.context_room(policy, settings.max_new_tokens)
+    return policy, tokenizer, template, data.encode_prompts(problems, tokenizer, template, room)
 
 
 def sample(model: str, problems: list[Problem], settings: argparse.Namespace):
     """Yield one record per sample. The same seed and --rows give every model the same random numbers."""
-    policy, tokenizer, prompts = prepare(model, problems, settings)
-    eos_ids = end_tokens(policy, tokenizer)
+    policy, tokenizer, _, prompts = prepare(model, problems, settings)
+    eos_ids = data.end_tokens(policy, tokenizer)
     group = min(settings.samples, settings.rows)
     at_once = max(1, settings.rows // group)  # problems in one call
     bar = tqdm(total=len(problems) * settings.samples, desc=model, unit="sample")
@@ -105,12 +86,15 @@ def sample(model: str, problems: list[Problem], settings: argparse.Namespace):
 
 def study(models: list[str], problems: list[Problem], settings: argparse.Namespace, out: Path) -> dict:
     """Sample from every model, write the three files into `out`, and return what passk.json holds."""
-    for model in models:
-        prepare(model, problems, settings)  # so that a misspelt last name does not cost the first model's hours
+    # All models are tried first, so that a misspelt last name does not cost the first one's hours.
+    templates = {model: prepare(model, problems, settings)[2] for model in models}
     ks = powers_of_two(settings.samples)
     kinds = ["correct", "valid"] if settings.data == "toy" else ["correct"]
     results = {}
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {out}: cannot be made a folder ({error.strerror})") from None
     # Written beside their place and moved at the end, so that an interrupted study leaves nothing that looks finished.
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
         with gzip.open(Path(unfinished) / "samples.jsonl.gz", "wt", encoding="utf-8") as lines:
@@ -124,7 +108,8 @@ def study(models: list[str], problems: list[Problem], settings: argparse.Namespa
                     f"pass_at_k_{kind}": curve(settings.samples, counts[kind], ks).tolist() for kind in kinds
                 }
                 results[model] |= {f"counts_{kind}": count.tolist() for kind, count in counts.items()}
-        names = ("data", "template", "samples", "temperature", "top_p", "max_new_tokens", "seed")
+                results[model]["template"] = templates[model]  # a base model's score means little without it
+        names = ("data", "samples", "temperature", "top_p", "max_new_tokens", "seed", "rows", "dtype")
         content = {name: getattr(settings, name) for name in names}
         content |= {"problems": len(problems), "k": ks, "models": results}
         (Path(unfinished) / "passk.json").write_text(json.dumps(content, indent=1))
@@ -149,12 +134,7 @@ def table(content: dict) -> str:
 
 
 def picture(content: dict, path: Path) -> None:
-    """Every model's curve: solid for correct answers, dashed for those with a valid chain."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    """Every model's curve of pass@k: solid for correct answers, dashed for those with a valid chain."""
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     for i, (name, result) in enumerate(content["models"].items()):
         look = {"color": f"C{i}", "marker": "osD^v*"[i % 6]}  # markers tell the models apart without colour
@@ -164,14 +144,31 @@ def picture(content: dict, path: Path) -> None:
             axes.plot(content["k"], result["pass_at_k_valid"], "--", label=label, markerfacecolor="white", **look)
     axes.set_xscale("log", base=2)
     axes.set_xticks(content["k"], [str(k) for k in content["k"]])
-    axes.set(
-        xlabel="k (tries)",
-        ylabel="pass@k",
-        ylim=(0, 1.02),
-        title=f"{content['problems']} problems, {content['samples']} samples each",
-    )
+    axes.set(xlabel="k (tries)", ylabel="pass@k", ylim=(0, 1.02))
+    axes.set_title(f"{content['problems']} problems, {content['samples']} samples each")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def learning_picture(rows: list[dict], path: Path) -> None:
+    """A run's metrics.jsonl as three panels of curves over its steps."""
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    curves = {
+        "share of completions": ("accuracy", "answered", "truncated"),
+        "tokens per completion": ("completion_tokens",),
+        "nats per token": ("entropy", "kl"),
+    }
+    steps = [row["step"] for row in rows]
+    for axes, (label, names) in zip(panels, curves.items(), strict=True):
+        for name, line in zip(names, ("-", "--", ":"), strict=False):
+            if rows[0][name] is not None:  # kl, without a reference
+                axes.plot(steps, [row[name] for row in rows], line, label=name.replace("_", " "))
+        axes.set(xlabel="step", ylabel=label)
+        axes.set_ylim(bottom=0, top=1.02 if label.startswith("share") else None)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=9)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -233,19 +230,22 @@ def complete(settings: argparse.Namespace) -> None:
         settings.max_new_tokens = 80 if settings.data == "toy" else 1024
     if settings.max_new_tokens < 1:
         raise BadInput(f"--max-new-tokens {settings.max_new_tokens}: must be at least 1")
-    if settings.temperature < 0 or not 0 < settings.top_p <= 1:
+    if not settings.temperature >= 0 or not 0 < settings.top_p <= 1:
         raise BadInput("--temperature must be at least 0, and --top-p above 0 and at most 1")
     if settings.temperature == 0 and settings.samples > 1:
         raise BadInput(
             "--temperature 0 gives the same completion every time: use --samples 1, or a temperature above 0"
         )
-    settings.device, settings.compute = resolve_device(settings.device, settings.dtype)
+    if settings.dtype == "auto" and settings.data == "toy":
+        settings.dtype = "float32"  # too small to gain from less
+    settings.device, settings.compute = data.resolve_device(settings.device, settings.dtype)
+    settings.dtype = str(settings.compute).removeprefix("torch.")
 
 
 def run(settings: argparse.Namespace) -> dict:
     """The whole study as the flags say; returns what passk.json holds. Raises BadInput before anything is written."""
     complete(settings)
-    problems = load_problems(settings.data, "test", settings.limit)
+    problems = data.load_problems(settings.data, "test", settings.limit)
     return study(settings.models, problems, settings, Path(settings.out))
 
 

@@ -64,7 +64,7 @@ def choose(logits: torch.Tensor, temperature: float, top_p: float, uniform: torc
     raw_logps = logits.log_softmax(-1)  # [R, V]
     logps = raw_logps if temperature in (0, 1) else (logits / temperature).log_softmax(-1)
     probs = logps.exp()
-    entropy = -torch.linalg.vecdot(probs, logps)
+    entropy = -(probs * logps).sum(-1)
     # KL(U || p) = 1/V sum_j log((1/V) / p_j) = -mean_j log p_j - log V
     self_certainty = -raw_logps.mean(-1) - math.log(logits.shape[-1])
     if temperature == 0:

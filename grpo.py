@@ -84,8 +84,9 @@ def kl(logps: torch.Tensor, ref_logps: torch.Tensor, kind: str = "k3") -> torch.
     (Schulman, 2020)
 
     With x = log pi_ref - log pi: k1 = -x, k2 = x^2 / 2, k3 = exp(x) - x - 1. The expectations of k1 and k3 are the KL;
-    k3 is never negative and varies least, and GRPO uses it. As losses they differ: the gradient of k2 is that of KL(pi
-    || pi_ref), that of k3 belongs to the other direction, KL(pi_ref || pi), and that of k1 is zero in expectation.
+    k3 is never negative, varies less than k1 while the models are close, and is what GRPO uses. As losses they differ:
+    the gradient of k2 is that of KL(pi || pi_ref), that of k3 belongs to the other direction, KL(pi_ref || pi), and
+    that of k1 is zero in expectation.
     """
     x = ref_logps - logps
     if kind == "k1":
@@ -232,4 +233,5 @@ def update(policy, ref_policy, optimizer, rollouts, advantages: torch.Tensor, se
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0).item()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        torch.clear_autocast_cache()  # autocast keeps bfloat16 copies of the weights, which are now the old ones
     return {**metrics, "kl": metrics["kl"] if ref_policy is not None else None, "sampling_gap": sampling_gap}

@@ -3,7 +3,8 @@
 Problems are chains of one-digit numbers such as `7+8*3-4=`, worked strictly from left to right (no precedence):
 7+8 = 15, 15*3 = 45, 45-4 = 41. Every intermediate value lies in 0..99. The answer is written `\\boxed{41}`.
 
-The base model is a Qwen2 of 0.4 M parameters that has read text with three habits, mixed as HABITS says:
+The base model is a Qwen2 of 0.4 M parameters that has read text with three habits. Most of the time it read mostly
+reasoning, which teaches it arithmetic; at the end it read them mixed as HABITS says, and so it writes:
 
     direct   7+8*3-4=\\boxed{41}                                                              answers at once
     reason   7+8*3-4=first, 7+8=15 next, 15*3=45 finally, 45-4=41 thus \\boxed{41}            works step by step
@@ -21,7 +22,8 @@ The connectives (`first, ` `next, ` `finally, ` `thus` `therefore`) are phrases 
 Climb Carves Wisdom Deeper Than the Summit", so that the same reward code runs here and on Qwen2.5.
 
 Train and test problems are disjoint by construction: a hash of the text of a problem says to which split it belongs,
-and neither the base model nor reinforcement learning ever sees a text of the other split.
+and neither the base model nor reinforcement learning is ever given a problem of the other split. (A single step such as
+7+8=15 is everywhere, as the addition table is: of one operation there are only 207 problems in all.)
 """
 
 import hashlib
@@ -29,6 +31,7 @@ import json
 import os
 import random
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -201,7 +204,10 @@ def base_model(folder: str | Path = "runs", seed: int = 0, **changes) -> Path:
         unfinished = target.with_name(f"{target.name}-unfinished-{os.getpid()}")
         policy.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        os.replace(unfinished, target)
+        try:
+            os.replace(unfinished, target)
+        except OSError:  # another process made the same model meanwhile
+            shutil.rmtree(unfinished)
     return target
 
 

@@ -31,14 +31,23 @@ from typing import get_args
 import torch
 from tqdm import tqdm
 
+import data
 import eval as evaluation
-from data import TEMPLATES, BadInput, default_template, encode_prompts, end_tokens, load_model, load_problems
+from data import TEMPLATES, BadInput
 from generate import generate, stream
 from grpo import group_advantages, update
 from rewards import REWARDS, Sampled, read, sequence_mean
 
-TOY = {"data": "toy", "rollouts_per_prompt": 16, "max_new_tokens": 80, "lr": 4e-4}  # defaults with --model toy
-REAL = {"rollouts_per_prompt": 8, "max_new_tokens": 512, "lr": 1e-6}  # and with any other model
+# What is left open depends on the model: --model toy, or any other. (The toy is too small to gain from bfloat16.)
+TOY = {
+    "data": "toy",
+    "rollouts_per_prompt": 16,
+    "max_new_tokens": 80,
+    "lr": 4e-4,
+    "eval_samples": 64,
+    "dtype": "float32",
+}
+REAL = {"rollouts_per_prompt": 8, "max_new_tokens": 512, "lr": 1e-6, "eval_samples": 8, "dtype": "auto"}
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
 SAMPLES_EVERY, SAMPLES_SHOWN = 10, 4  # every so many steps, so many completions go into samples.jsonl
 
@@ -67,13 +76,15 @@ class Settings:
     clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2); needs --updates-per-step above 1")
     updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)")
     micro_tokens: int = flag(8192, "tokens in one pass; lower it if memory runs out, nothing else changes")
-    loss_average: str = flag("sequence", "sequence (GRPO eq. 3), token (DAPO; Intuitor's code) or constant (Dr. GRPO)")
+    loss_average: str = flag(
+        "sequence", "sequence (GRPO eq. 3), token (DAPO; Intuitor's code) or constant (Dr. GRPO's)"
+    )
     seed: int = flag(0, "of every random draw")
     device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
-    dtype: str = flag("auto", "computed in: float32 or bfloat16 (default on a GPU); weights are kept in float32")
+    dtype: str | None = flag(None, "computed in: float32, or bfloat16 (default on a GPU); weights are always float32")
     run: str | None = flag(None, "run folder; default runs/MODEL-REWARD-seedSEED")
     eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math; a file has none")
-    eval_samples: int = flag(64, "samples per held-out problem, before and after; 0 leaves the study out")
+    eval_samples: int | None = flag(None, "samples per held-out problem; default 64 on the toy, else 8; 0: no study")
     eval_limit: int = flag(180, "held-out problems")
 
 
@@ -84,7 +95,7 @@ def parse(argv: list[str] | None) -> tuple[Settings, set[str], argparse.Namespac
     """The settings, the names of those that were given, and --resume / --overwrite."""
     parser = argparse.ArgumentParser(prog="train.py", description="Train with GRPO.", usage="python train.py [flags]")
     for f in fields(Settings):
-        text = f.metadata["help"] + ("" if f.default is None or f.name == "dtype" else f"; default {f.default}")
+        text = f.metadata["help"] + ("" if f.default is None else f"; default {f.default}")
         kind = (get_args(f.type) or (f.type,))[0]
         name = f"--{f.name.replace('_', '-')}"
         parser.add_argument(name, type=kind, default=argparse.SUPPRESS, help=text, metavar=kind.__name__.upper())
@@ -114,16 +125,22 @@ def complete(settings: Settings) -> None:
     for name in ("temperature", "lr", "clip"):
         if not getattr(settings, name) > 0:
             raise BadInput(f"--{name} {getattr(settings, name)}: must be above 0")
-    choices = {"reward": REWARDS, "template": (None, *TEMPLATES), "loss_average": ("sequence", "token", "constant")}
+    choices = {
+        "reward": REWARDS,
+        "template": (None, *TEMPLATES),
+        "loss_average": ("sequence", "token", "constant"),
+    }
     for name, allowed in choices.items():
         if getattr(settings, name) not in allowed:
             known = ", ".join(choice for choice in allowed if choice)
             raise BadInput(f"--{name.replace('_', '-')} {getattr(settings, name)}: unknown; choose from {known}")
-    evaluation.resolve_device(settings.device, settings.dtype)
+    data.resolve_device(settings.device, settings.dtype)
     if settings.eval_data is None:
         settings.eval_data = {"toy": "toy", "gsm8k": "gsm8k", "math": "math500"}.get(settings.data)
     if settings.run is None:
-        settings.run = f"runs/{Path(settings.model).name}-{settings.reward}-seed{settings.seed}"
+        settings.run = f"runs/{Path(settings.model).resolve().name}-{settings.reward}-seed{settings.seed}"
+    if Path(settings.run).resolve() == Path(settings.model).resolve():
+        raise BadInput(f"--run {settings.run}: is the folder of --model; give another, and keep the model")
 
 
 def resumed(settings: Settings, given: set[str]) -> Settings:
@@ -159,16 +176,19 @@ def prompts_of_step(number: int, step: int, settings: Settings) -> list[int]:
 
 def train(settings: Settings, resume: bool) -> None:
     """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
-    device, compute = evaluation.resolve_device(settings.device, settings.dtype)
-    problems = load_problems(settings.data, "train")
+    device, compute = data.resolve_device(settings.device, settings.dtype)
+    problems = data.load_problems(settings.data, "train")
     if len(problems) < settings.prompts_per_step:
         raise BadInput(
             f"--prompts-per-step {settings.prompts_per_step}: {settings.data} has only {len(problems)} problems"
         )
-    policy, tokenizer = load_model(settings.model, device)
-    settings.template = settings.template or default_template(tokenizer)
-    room = evaluation.context_room(policy, settings.max_new_tokens)
-    prompts = encode_prompts(problems, tokenizer, settings.template, room)
+    policy, tokenizer = data.load_model(settings.model, device)
+    settings.template = settings.template or data.default_template(tokenizer)
+    room = data.context_room(policy, settings.max_new_tokens)
+    prompts = data.encode_prompts(problems, tokenizer, settings.template, room)
+    if study_is_due(settings):  # its problems must be usable now, and not only after hours of training
+        held_out = data.load_problems(settings.eval_data, "test", settings.eval_limit)
+        data.encode_prompts(held_out, tokenizer, settings.template, room)
     # The KL penalty is measured from the starting model: a frozen copy, and no copy where nobody would use it.
     ref_policy = copy.deepcopy(policy).requires_grad_(False) if settings.kl > 0 else None
     optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.lr, weight_decay=0.0)
@@ -177,7 +197,10 @@ def train(settings: Settings, resume: bool) -> None:
         first = load_state(run, policy, optimizer, settings)
     else:
         shutil.rmtree(run, ignore_errors=True)  # check_folder lets only an empty folder or --overwrite come so far
-        run.mkdir(parents=True)
+        try:
+            run.mkdir(parents=True)
+        except OSError as error:
+            raise BadInput(f"--run {run}: cannot be made a folder ({error.strerror})") from None
     write_config(run, settings)
     size = sum(p.numel() for p in policy.parameters()) / 1e6
     print(f"{settings.model}: {size:.1f} M parameters on {device}. {settings.data}: {len(problems)} problems.")
@@ -185,23 +208,24 @@ def train(settings: Settings, resume: bool) -> None:
 
     warned = set()
     sampling = {"rollouts_per_prompt": settings.rollouts_per_prompt, "max_new_tokens": settings.max_new_tokens}
-    sampling |= {"temperature": settings.temperature, "eos_ids": end_tokens(policy, tokenizer)}
+    sampling |= {"temperature": settings.temperature, "eos_ids": data.end_tokens(policy, tokenizer)}
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
     for step in bar:
         optimizer.param_groups[0]["lr"] = settings.lr * min(1.0, (step + 1) / max(settings.warmup, 1))
         chosen = prompts_of_step(len(problems), step, settings)
         generator = stream(settings.seed, "rollouts", step)
+        times = [time.perf_counter()]
         # Sampling and training under the same autocast: where they round differently, the sampled tokens are not quite
         # the policy's own, and sampling_gap grows.
         with torch.autocast(policy.device.type, torch.bfloat16, enabled=compute == torch.bfloat16):
-            times = [time.perf_counter()]
             rollouts = generate(policy, [prompts[i] for i in chosen], **sampling, generator=generator)
-            times.append(time.perf_counter())
-            sampled = read([problems[i] for i in chosen], rollouts, tokenizer)  # texts, answers, right or wrong
-            rewards = REWARDS[settings.reward](sampled)  # [B, G]
-            times.append(time.perf_counter())
+        times.append(time.perf_counter())
+        sampled = read([problems[i] for i in chosen], rollouts, tokenizer)  # texts, answers, right or wrong
+        rewards = REWARDS[settings.reward](sampled)  # [B, G]
+        times.append(time.perf_counter())
+        with torch.autocast(policy.device.type, torch.bfloat16, enabled=compute == torch.bfloat16):
             learned = update(policy, ref_policy, optimizer, rollouts, group_advantages(rewards), settings)
-            times.append(time.perf_counter())
+        times.append(time.perf_counter())
         metrics = {"step": step, **describe(sampled, rewards), **learned, "lr": optimizer.param_groups[0]["lr"]}
         for name, begin, end in zip(("generate", "reward", "train"), times, times[1:], strict=False):
             metrics[f"seconds_{name}"] = end - begin
@@ -250,31 +274,21 @@ def some_samples(step: int, sampled: Sampled, rewards: torch.Tensor) -> list[dic
 
 def warn(metrics: dict, warned: set[str]) -> None:
     """Say loudly, once a run each, what makes training pointless."""
-    step, gap = metrics["step"], metrics["sampling_gap"]
-    truncated, answered, right = (f"{metrics[name]:.0%}" for name in ("truncated", "answered", "accuracy"))
-    alarms = [
-        (
-            "truncated",
-            metrics["truncated"] > 0.2,
-            f"{truncated} of the completions are truncated; raise --max-new-tokens",
-        ),
-        (
-            "equal rewards",
-            metrics["zero_std_groups"] == 1,
-            f"the reward does not vary within any group, so it teaches nothing ({answered} answered, {right} right): "
-            "problems too hard or too easy for the model, or a --template that does not ask for a box",
-        ),
-        (
-            "sampling gap",
-            gap > 0.1,
-            f"sampling and training differ by {gap:.2f} nats a token, so what is sampled is not what is trained: "
-            "this kind of model may not be supported",
-        ),
-    ]
-    for name, alarming, text in alarms:
-        if alarming and name not in warned:
-            warned.add(name)
-            tqdm.write(f"WARNING, step {step}: {text}", file=sys.stderr)
+    alarms = {}
+    if metrics["truncated"] > 0.2:
+        alarms["truncated"] = f"{metrics['truncated']:.0%} of the completions are truncated; raise --max-new-tokens"
+    if metrics["zero_std_groups"] == 1:
+        alarms["equal"] = (
+            f"the reward does not vary within any group, so it teaches nothing ({metrics['answered']:.0%} answered, "
+            f"{metrics['accuracy']:.0%} right): problems too hard or too easy, or a --template that asks for no box"
+        )
+    if metrics["sampling_gap"] > 0.1:
+        alarms["gap"] = (
+            f"sampler and trainer differ by {metrics['sampling_gap']:.2f} nats a token: model not supported?"
+        )
+    for name in alarms.keys() - warned:
+        warned.add(name)
+        tqdm.write(f"WARNING, step {metrics['step']}: {alarms[name]}", file=sys.stderr)
 
 
 # --- the run folder -------------------------------------------------------------------------------------------------
@@ -314,6 +328,12 @@ def append(path: Path, *rows: dict) -> None:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a .jsonl file of a run; a last line that was cut off by a crash is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
 def save_state(run: Path, steps: int, policy, optimizer) -> None:
     """What --resume needs, in one file that is replaced as a whole."""
     torch.save({"steps": steps, "policy": policy.state_dict(), "optimizer": optimizer.state_dict()}, run / "state.new")
@@ -322,70 +342,46 @@ def save_state(run: Path, steps: int, policy, optimizer) -> None:
 
 def load_state(run: Path, policy, optimizer, settings: Settings) -> int:
     """Put the saved state into policy and optimizer; returns the steps taken. Later lines of the logs are dropped."""
-    state = torch.load(run / "state.pt", map_location=policy.device, weights_only=True)
-    if state["steps"] >= settings.steps:
+    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
+    finished = "model_type" in read_config(run) and (not study_is_due(settings) or (run / "passk.json").is_file())
+    if state["steps"] >= settings.steps and finished:
         raise BadInput(f"--resume: {run} has taken its {state['steps']} steps; give --steps above that")
     policy.load_state_dict(state["policy"])
     optimizer.load_state_dict(state["optimizer"])
     for name in ("metrics.jsonl", "samples.jsonl"):
-        lines = (run / name).read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if json.loads(line)["step"] < state["steps"]]
-        (run / name).write_text("".join(kept), encoding="utf-8")
+        rows = [row for row in read_rows(run / name) if row["step"] < state["steps"]]
+        (run / "rows.new").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        os.replace(run / "rows.new", run / name)
     return state["steps"]
 
 
 def save_model(run: Path, policy, tokenizer, settings: Settings) -> None:
-    """The trained model as save_pretrained writes it, moved into the run folder when it is complete."""
+    """The trained model as save_pretrained writes it, moved into the run folder when it is complete.
+
+    config.json comes last: once it names an architecture, everything else is there.
+    """
     policy.save_pretrained(run / "saving")
     tokenizer.save_pretrained(run / "saving")
-    for file in (run / "saving").iterdir():
+    write_config(run / "saving", settings)
+    for file in sorted((run / "saving").iterdir(), key=lambda file: file.name == "config.json"):
         os.replace(file, run / file.name)
     (run / "saving").rmdir()
-    write_config(run, settings)
-
-
-def learning_picture(run: Path) -> None:
-    """learning.png: metrics.jsonl as three panels of curves."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    curves = {
-        "share of completions": ("accuracy", "answered", "truncated"),
-        "tokens per completion": ("completion_tokens",),
-        "nats per token": ("entropy", "kl"),
-    }
-    for axes, (label, names) in zip(panels, curves.items(), strict=True):
-        for name, line in zip(names, ("-", "--", ":"), strict=False):
-            if rows[0][name] is not None:
-                axes.plot(
-                    [row["step"] for row in rows], [row[name] for row in rows], line, label=name.replace("_", " ")
-                )
-        axes.set(xlabel="step", ylabel=label)
-        axes.set_ylim(bottom=0, top=1.02 if label.startswith("share") else None)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=9)
-    figure.savefig(run / "learning.png", dpi=150)
-    plt.close(figure)
 
 
 # --- before and after -----------------------------------------------------------------------------------------------
 
 
+def study_is_due(settings: Settings) -> bool:
+    """Whether the starting and the trained model are to be compared, and there are problems to compare them on."""
+    return bool(settings.eval_data and settings.eval_samples and settings.eval_limit)
+
+
 def before_and_after(settings: Settings) -> None:
-    """pass@k of the starting and the trained model on held-out problems: eval.py's table, and its files in the
-    folder."""
-    if settings.eval_samples == 0 or settings.eval_limit == 0:
-        return
-    if settings.eval_data is None:
-        print(f"No held-out problems known; to compare: python eval.py {settings.model} {settings.run} --data FILE")
-        return
+    """pass@k of the starting and the trained model on held-out problems: what eval.py prints and writes."""
     flags = evaluation.parse([settings.model, settings.run, "--data", settings.eval_data])
     flags.samples, flags.limit, flags.out = settings.eval_samples, settings.eval_limit, settings.run
-    for name in ("template", "max_new_tokens", "seed", "device", "dtype"):
+    flags.rows = settings.prompts_per_step * settings.rollouts_per_prompt  # what fitted into memory in training
+    for name in ("template", "temperature", "max_new_tokens", "seed", "device", "dtype"):
         setattr(flags, name, getattr(settings, name))
     print(f"{evaluation.table(evaluation.run(flags))}\nIn {settings.run}: passk.png, passk.json, samples.jsonl.gz.")
 
@@ -404,12 +400,15 @@ def main(argv: list[str] | None = None) -> int:
         if "clip" in given and settings.updates_per_step == 1:
             print("note: --clip has no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
         train(settings, arguments.resume)
-        learning_picture(Path(settings.run))
-        before_and_after(settings)
+        rows = read_rows(Path(settings.run) / "metrics.jsonl")
+        evaluation.learning_picture(rows, Path(settings.run) / "learning.png")
+        if study_is_due(settings):
+            before_and_after(settings)
+        else:
+            print(f"Not compared on held-out problems: python eval.py {settings.model} {settings.run} --data FILE")
     except BadInput as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
-    rows = [json.loads(line) for line in (Path(settings.run) / "metrics.jsonl").read_text().splitlines()]
     first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
     print(f"Accuracy on training problems: {first:.2f} in the first step, {last:.2f} in the last.")
     print(f"In {settings.run}: the model, metrics.jsonl, learning.png, samples.jsonl (read what it says).")

@@ -12,6 +12,7 @@ No torch in this file: the worker runs it, and must start quickly.
 """
 
 import atexit
+import itertools
 import json
 import logging
 import queue
@@ -63,13 +64,13 @@ def last_box(text: str) -> str | None:
 
 # --- is it right? ---------------------------------------------------------------------------------------------------
 
-NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?")
+NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)?(\.\d+)?")
 FRACTION = re.compile(r"([-+]?)(?:\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d)|(\d+)/(\d+))")
 
 
 def number(answer: str) -> Fraction | None:
     """The exact value of a plain number or fraction (`-1,234.50`, `3/4`, `\\frac{3}{4}`, `\\$5`), else None."""
-    text = re.sub(r"\\[,!;: ]|\s|^\\?\$|\\?\$$|\.$", "", answer.strip())
+    text = re.sub(r"\\[,!;: ]|^\\?\$\s*|\s*\\?\$$|\.$", "", answer.strip())
     if len(text) > 100:  # Fraction of a million digits takes minutes
         return None
     if (match := FRACTION.fullmatch(text)) is not None:
@@ -78,7 +79,7 @@ def number(answer: str) -> Fraction | None:
     match = NUMBER.fullmatch(text)
     if match is None or not (match[2] or match[3]):
         return None
-    return Fraction(f"{match[1]}{(match[2] or '0').replace(',', '')}{match[3] or ''}")
+    return Fraction(f"{match[1]}{re.sub('[, ]', '', match[2] or '0')}{match[3] or ''}")
 
 
 def math_equal(answer: str, gold: str) -> bool:
@@ -131,15 +132,18 @@ def ask_worker(answer: str, gold: str) -> bool:
     if _worker is None:
         process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         replies = queue.SimpleQueue()
-        # A thread reads, because a pipe cannot be waited for with a time limit on every system.
-        threading.Thread(target=lambda: [replies.put(line) for line in process.stdout], daemon=True).start()
+        # A thread reads, because a pipe cannot be waited for with a time limit on every system. "" means that it ended.
+        lines = itertools.chain(process.stdout, [""])
+        threading.Thread(target=lambda: [replies.put(line) for line in lines], daemon=True).start()
         _worker = (process, replies)
-        replies.get(timeout=60)  # it is ready: the import of sympy does not count against the first pair
+        # The import of sympy does not count against the first pair.
+        if replies.get() != "ready\n":
+            raise RuntimeError("math-verify does not start: pip install -r requirements.txt")
     process, replies = _worker
     try:
         process.stdin.write(json.dumps([answer, gold]) + "\n")
         process.stdin.flush()
-        return json.loads(replies.get(timeout=TIME_LIMIT))
+        return replies.get(timeout=TIME_LIMIT) == "true\n"
     except (queue.Empty, OSError):  # too slow, or dead (of memory, say)
         stop_worker()
         return False

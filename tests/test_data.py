@@ -63,9 +63,10 @@ def test_unusable_golds_are_dropped_and_counted(tmp_path):
         {"problem": "empty box", "solution": "there are $\\boxed{}$ primes"},
         {"problem": "no gold", "answer": ""},
         {"problem": "unclosed", "solution": "\\boxed{1"},
+        {"problem": "not a text", "solution": 12},
         {"problem": "good", "solution": "either $\\boxed{2}$ or $\\boxed{2}$"},
     )
-    with pytest.warns(UserWarning, match="4 of 5 rows dropped"):
+    with pytest.warns(UserWarning, match="5 of 6 rows dropped"):
         assert [p.prompt for p in load_problems(path)] == ["good"]
 
 
@@ -171,7 +172,7 @@ def test_a_prompt_that_does_not_fit_the_context_is_refused():
     with pytest.raises(BadInput, match="a prompt has 10 tokens.*leaves 9"):
         encode_prompts(problems, toy.make_tokenizer(), "plain", room=9)
     with pytest.raises(BadInput, match="no token"):
-        encode_prompts([Problem("Wörter", "1")], toy.make_tokenizer(), "plain")
+        encode_prompts([Problem("Wörter", "1")], toy.make_tokenizer(), "plain", room=9)
 
 
 def test_every_end_token_counts():
@@ -190,6 +191,10 @@ def test_models_that_are_not_there_or_cannot_be_used_are_refused(tmp_path):
     capped.save_pretrained(tmp_path)
     policy, _ = load_model(str(tmp_path))
     assert not policy.training
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])  # cut off
+    with pytest.raises(BadInput, match="Safetensor"):
+        load_model(str(tmp_path))
 
 
 def test_a_model_that_does_more_to_its_logits_than_a_linear_head_is_refused(tmp_path):

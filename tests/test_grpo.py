@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import VOCABULARY, tiny_model
 
-from generate import generate
+from generate import generate, stream
 from grpo import group_advantages, kl, loss_weights, micro_batches, policy_loss, token_logps, update
 
 # --- advantages -----------------------------------------------------------------------------------------------------
@@ -117,6 +117,7 @@ def test_no_tensor_with_positions_and_vocabulary_is_ever_made():
     head.register_forward_hook(lambda module, inputs, output: seen.append(output.numel()))
     token_logps(model, token_ids, mask, chunk=8).sum().backward()
     assert max(seen) == 8 * 50_000
+    assert len(seen) == 2 * 1000 // 8  # each chunk went through the head again in the backward pass: none was kept
 
 
 def test_half_precision_models_give_float32_log_probabilities(qwen2):
@@ -248,9 +249,9 @@ def test_an_empty_completion_gives_a_finite_loss_and_no_gradient():
         assert (logps.grad == 0).all()
 
 
-def rolled_out(policy, seed=0, group=4):
+def rolled_out(policy, seed=0, group=4, temperature=1.0):
     prompts = [[3, 4, 5], [6, 7, 8, 9, 10, 11, 12], [2]]
-    return generate(policy, prompts, group, 12, eos_ids=(1, 2), generator=torch.Generator().manual_seed(seed))
+    return generate(policy, prompts, group, 12, temperature, eos_ids=(1, 2), generator=stream(seed))
 
 
 def settings(**changes):
@@ -294,12 +295,26 @@ def test_micro_batches_hold_every_row_once_and_keep_to_the_budget():
 # --- one step -------------------------------------------------------------------------------------------------------
 
 
-def test_sampling_and_training_see_the_same_log_probabilities(policy):
-    metrics = update(
-        policy, None, torch.optim.SGD(policy.parameters(), lr=0.1), rolled_out(policy), ADVANTAGES, settings()
-    )
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_sampling_and_training_see_the_same_log_probabilities(policy, temperature):
+    rollouts = rolled_out(policy, temperature=temperature)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+    metrics = update(policy, None, optimizer, rollouts, ADVANTAGES, settings(temperature=temperature))
     assert metrics["sampling_gap"] < 1e-5
     assert metrics["kl"] is None
+
+
+def test_in_bfloat16_a_second_update_sees_the_weights_of_the_first():
+    # autocast keeps bfloat16 copies of the weights; the same two updates without that cache must give the same
+    seen = []
+    for cached in (True, False):
+        policy = tiny_model("qwen2")
+        optimizer = torch.optim.SGD(policy.parameters(), lr=0.3)
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cached):
+            rollouts = rolled_out(policy)
+            seen.append(update(policy, None, optimizer, rollouts, ADVANTAGES, settings(updates_per_step=2)))
+    assert seen[0]["ratio_change"] > 0.01
+    assert seen[0]["ratio_change"] == pytest.approx(seen[1]["ratio_change"], rel=1e-3)
 
 
 def test_the_first_update_has_ratio_1_and_the_second_has_not(qwen2):

@@ -53,7 +53,7 @@ def weights(folder) -> torch.Tensor:
 
 def accuracies(arguments, monkeypatch, reward) -> tuple[float, float]:
     monkeypatch.setitem(rewards.REWARDS, "correct", reward)
-    more = ["--steps", "25", "--prompts-per-step", "8"]
+    more = ["--steps", "30", "--prompts-per-step", "16", "--lr", "5e-4"]
     assert train.main([*arguments, *more]) == 0
     rows = metrics(arguments)
     return sum(row["accuracy"] for row in rows[:3]) / 3, sum(row["accuracy"] for row in rows[-3:]) / 3
@@ -84,7 +84,7 @@ METRICS = [
         "loss",
         "lr",
     ),
-    *("seconds_generate", "seconds_reward", "seconds_train", "tokens_per_second"),
+    *("seconds_generate", "seconds_reward", "seconds_train", "tokens_per_second", "ratio_change", "sampling_gap"),
 ]
 
 
@@ -95,7 +95,7 @@ def test_a_run_leaves_its_settings_metrics_samples_pictures_and_a_model_that_loa
     assert (settings["steps"], settings["lr"], settings["template"], settings["kl"]) == (4, 1e-3, "plain", 0.005)
     rows = metrics(arguments)
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
-    assert all(set(METRICS) <= set(row) for row in rows)
+    assert all(set(METRICS) == set(row) for row in rows)
     assert rows[0]["kl"] == 0  # the policy is still the reference
     assert rows[3]["kl"] > 0
     assert all(row["ratio_change"] == row["clip_fraction"] == 0 for row in rows)  # on policy
@@ -130,6 +130,33 @@ def test_a_run_resumed_is_bit_for_bit_the_run_never_interrupted(arguments, tmp_p
     assert torch.equal(weights(tmp_path / "run"), whole)
     timeless = [{k: v for k, v in row.items() if "second" not in k} for row in metrics(arguments)]
     assert timeless == [{k: v for k, v in row.items() if "second" not in k} for row in expected]
+
+
+def test_a_run_killed_after_its_last_step_can_still_be_finished(arguments, tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    for place in ("save_model", "before_and_after"):  # before the model is there, and before the study is
+        study = ["--eval-data", "toy", "--eval-samples", "2", "--eval-limit", "6"]
+        with monkeypatch.context() as patch:
+            patch.setattr(train, place, killed)
+            with pytest.raises(Killed):
+                train.main([*arguments, *study, "--overwrite"])
+        with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+            file.write('{"step": 4, "accu')  # and a line cut off
+        assert train.main([*arguments, *study, "--resume"]) == 0
+        assert [row["step"] for row in metrics(arguments)] == [0, 1, 2, 3]
+        assert weights(tmp_path / "run").isfinite().all()
+        assert (tmp_path / "run" / "passk.json").exists()
+
+
+def test_a_run_in_bfloat16_keeps_float32_weights_and_samples_what_it_trains(arguments, tmp_path):
+    assert train.main([*arguments, "--dtype", "bfloat16", "--updates-per-step", "2"]) == 0
+    assert weights(tmp_path / "run").dtype == torch.float32
+    assert all(0 < row["sampling_gap"] < 0.05 for row in metrics(arguments))
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(arguments, tmp_path):
@@ -205,6 +232,8 @@ def test_truncation_and_a_reward_that_cannot_vary_are_said_loudly(arguments, cap
         ("--model toy", "toy model reads toy problems only"),
         ("--resume", "--resume"),
         ("--resume --overwrite", "--overwrite"),
+        ("--eval-data nosuch.jsonl --eval-samples 1", "nosuch.jsonl"),
+        ("--lr nan", "--lr nan"),
     ],
 )
 def test_bad_input_to_train(arguments, tmp_path, capsys, flags, said):
@@ -213,6 +242,11 @@ def test_bad_input_to_train(arguments, tmp_path, capsys, flags, said):
     assert len(error) == 1
     assert said in error[0]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(arguments, capsys):
+    assert train.main([*arguments, "--run", f"{arguments[3]}/run"]) == 2  # below the file of problems
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 def test_a_folder_with_a_run_or_with_anything_else_is_left_alone(arguments, tmp_path, capsys):
@@ -257,6 +291,28 @@ def test_a_study_counts_what_it_wrote(base, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["passk.json", "passk.png", "samples.jsonl.gz"]
 
 
+def test_temperature_top_p_and_seed_are_those_given(base, tmp_path):
+    def texts(flags):
+        assert evaluation.main(shlex.split(f"{base} --samples 4 --limit 6 --out {tmp_path / 'out'} {flags}")) == 0
+        with gzip.open(tmp_path / "out" / "samples.jsonl.gz", "rt") as lines:
+            rows = [json.loads(line) for line in lines]
+        return [{row["text"] for row in rows if row["problem"] == i} for i in range(6)]
+
+    usual = texts("")
+    assert texts("") == usual
+    assert texts("--seed 1") != usual
+    assert max(map(len, usual)) > 1
+    assert [len(different) for different in texts("--top-p 1e-6")] == [1] * 6  # only the most likely token is left
+    assert [len(different) for different in texts("--temperature 1e-5")] == [1] * 6
+
+
+def test_the_model_that_is_trained_is_never_written_over(arguments, base, capsys):
+    before = {path: path.read_bytes() for path in base.iterdir()}
+    assert train.main([*arguments, "--run", str(base), "--overwrite"]) == 2
+    assert "--model" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in base.iterdir()} == before
+
+
 def test_before_and_after_are_compared_in_the_run_folder(arguments, tmp_path, capsys):
     flags = ["--eval-data", "toy", "--eval-samples", "4", "--eval-limit", "6"]
     assert train.main([*arguments, *flags]) == 0
@@ -274,6 +330,7 @@ def test_before_and_after_are_compared_in_the_run_folder(arguments, tmp_path, ca
         ("BASE --data nosuch", "--data nosuch"),
         ("BASE --samples 0", "--samples 0"),
         ("BASE --temperature 0", "--temperature 0"),
+        ("BASE --temperature nan", "--temperature"),
         ("BASE --top-p 0", "--top-p"),
         ("BASE --template nosuch", "--template nosuch"),
         ("BASE --max-new-tokens 510", "context"),

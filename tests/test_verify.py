@@ -40,7 +40,7 @@ def test_the_answer_of_a_completion(completion, answer):
 
 
 @pytest.mark.parametrize(
-    "text", ["12", "12.0", "+12", "12.", "\\$12", "$12$", "24/2", "\\frac{24}{2}", "\\dfrac{24}{2}", "1 2"]
+    "text", ["12", "12.0", "+12", "12.", "\\$12", "$12$", "24/2", "\\frac{24}{2}", "\\dfrac{24}{2}", "1\\!2"]
 )
 def test_ways_to_write_the_number_12(text):
     assert is_correct(f"\\boxed{{{text}}}", "12")
@@ -57,6 +57,8 @@ def test_ways_to_write_the_number_12(text):
         ("0.1000000000000000000001", "0.1"),  # exact: a float would call them equal
         ("1,00", "100"),  # a comma in the wrong place: not a number of thousands
         ("1/0", "1"),
+        ("1 1/2", "11/2"),  # nor is a space between two numbers nothing
+        ("3 4", "34"),
     ],
 )
 def test_numbers_are_compared_exactly(given, gold):
@@ -79,6 +81,7 @@ def test_the_kind_number_works_no_expression_out():
         ("(2, 3)", "(3, 2)", False),
         ("3", "\\text{Evelyn}", False),
         ("7", "", False),  # a gold that is nothing matches nothing
+        ("1 000", "1000", True),
     ],
 )
 def test_what_is_not_a_number_goes_to_math_verify(given, gold, expected):
