@@ -41,7 +41,7 @@ from transformers import AddedToken, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokeniz
 
 TRAIN_OPERATIONS = (1, 2, 3, 4)  # what the base model has read and what reinforcement learning trains on
 TEST_OPERATIONS = (1, 2, 3, 4, 5, 6)  # 5 and 6 were never seen by anyone
-HABITS = {"direct": 0.40, "reason": 0.35, "ramble": 0.25}
+HABITS = {"direct": 0.45, "reason": 0.35, "ramble": 0.20}
 SLIP = 0.01  # probability that one written step of a reasoning document is wrong
 
 PAD, EOS = "<pad>", "<eos>"
