@@ -50,6 +50,8 @@ def sample(model: str, problems: list[Problem], settings: argparse.Namespace):
     """Yield one record per sample. The same seed and --rows give every model the same random numbers."""
     policy, tokenizer, _, prompts = prepare(model, problems, settings)
     eos_ids = data.end_tokens(policy, tokenizer)
+    # One call samples about --rows completions, which bounds its memory: some problems with all their samples, or where
+    # n is larger than that, one problem with a part of them.
     group = min(settings.samples, settings.rows)
     at_once = max(1, settings.rows // group)  # problems in one call
     bar = tqdm(total=len(problems) * settings.samples, desc=model, unit="sample")
@@ -71,13 +73,13 @@ def sample(model: str, problems: list[Problem], settings: argparse.Namespace):
                 )
             tokens = rollouts.completions()
             texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-            owners = [i for i in part for _ in range(count)]
+            owners = [i for i in part for _ in range(count)]  # row -> problem: rows of one problem are adjacent
             right = grade(texts, [problems[i].answer for i in owners], [problems[i].kind for i in owners])
             for row, i in enumerate(owners):
                 record = {"model": model, "problem": i, "sample": begin + row % count}
                 record |= {"tokens": tokens[row], "text": texts[row], "answer": extract_answer(texts[row])}
                 record |= {"correct": right[row], "truncated": bool(rollouts.truncated[row])}
-                if settings.data == "toy":
+                if settings.data == "toy":  # only here can a function check the reasoning
                     record["valid"] = right[row] and toy.valid_chain(texts[row], problems[i])
                 yield record
             bar.update(len(owners))
@@ -142,7 +144,7 @@ def picture(content: dict, path: Path) -> None:
         if "pass_at_k_valid" in result:
             label = f"{name}: correct, valid chain"
             axes.plot(content["k"], result["pass_at_k_valid"], "--", label=label, markerfacecolor="white", **look)
-    axes.set_xscale("log", base=2)
+    axes.set_xscale("log", base=2)  # a doubling of the tries is one step to the right
     axes.set_xticks(content["k"], [str(k) for k in content["k"]])
     axes.set(xlabel="k (tries)", ylabel="pass@k", ylim=(0, 1.02))
     axes.set_title(f"{content['problems']} problems, {content['samples']} samples each")

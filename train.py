@@ -43,7 +43,7 @@ TOY = {
     "data": "toy",
     "rollouts_per_prompt": 16,
     "max_new_tokens": 80,
-    "lr": 4e-4,
+    "lr": 3e-4,
     "eval_samples": 64,
     "dtype": "float32",
 }
@@ -70,7 +70,7 @@ class Settings:
     rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
     max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)")
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)")
-    lr: float | None = flag(None, "of AdamW; default 4e-4 on the toy, else 1e-6 (Intuitor 3e-6, 7B: 1e-6)")
+    lr: float | None = flag(None, "of AdamW; default 3e-4 on the toy, else 1e-6 (Intuitor 3e-6, 7B: 1e-6)")
     warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth of the steps)")
     kl: float = flag(0.005, "weight of the KL penalty to the starting model, 0 for none (Intuitor 0.005, 7B: 0.01)")
     clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2); needs --updates-per-step above 1")
@@ -93,6 +93,7 @@ class Settings:
 
 def parse(argv: list[str] | None) -> tuple[Settings, set[str], argparse.Namespace]:
     """The settings, the names of those that were given, and --resume / --overwrite."""
+    # SUPPRESS leaves a flag that was not given out of the result: so a given one can be told from its default.
     parser = argparse.ArgumentParser(prog="train.py", description="Train with GRPO.", usage="python train.py [flags]")
     for f in fields(Settings):
         text = f.metadata["help"] + ("" if f.default is None else f"; default {f.default}")
@@ -174,14 +175,12 @@ def prompts_of_step(number: int, step: int, settings: Settings) -> list[int]:
     return chosen
 
 
-def train(settings: Settings, resume: bool) -> None:
-    """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
-    device, compute = data.resolve_device(settings.device, settings.dtype)
+def prepare(settings: Settings, device: str):
+    """(policy, tokenizer, problems, prompts) of a run; raises BadInput for whatever of it cannot be used."""
     problems = data.load_problems(settings.data, "train")
-    if len(problems) < settings.prompts_per_step:
-        raise BadInput(
-            f"--prompts-per-step {settings.prompts_per_step}: {settings.data} has only {len(problems)} problems"
-        )
+    number, wanted = len(problems), settings.prompts_per_step
+    if number < wanted:
+        raise BadInput(f"--prompts-per-step {wanted}: {settings.data} has only {number} problems; ask for fewer")
     policy, tokenizer = data.load_model(settings.model, device)
     settings.template = settings.template or data.default_template(tokenizer)
     room = data.context_room(policy, settings.max_new_tokens)
@@ -189,6 +188,13 @@ def train(settings: Settings, resume: bool) -> None:
     if study_is_due(settings):  # its problems must be usable now, and not only after hours of training
         held_out = data.load_problems(settings.eval_data, "test", settings.eval_limit)
         data.encode_prompts(held_out, tokenizer, settings.template, room)
+    return policy, tokenizer, problems, prompts
+
+
+def train(settings: Settings, resume: bool) -> None:
+    """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
+    device, compute = data.resolve_device(settings.device, settings.dtype)
+    policy, tokenizer, problems, prompts = prepare(settings, device)
     # The KL penalty is measured from the starting model: a frozen copy, and no copy where nobody would use it.
     ref_policy = copy.deepcopy(policy).requires_grad_(False) if settings.kl > 0 else None
     optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.lr, weight_decay=0.0)
@@ -207,6 +213,7 @@ def train(settings: Settings, resume: bool) -> None:
     print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
 
     warned = set()
+    # No top-p in training: tokens cut off would be sampled by one distribution and trained in another.
     sampling = {"rollouts_per_prompt": settings.rollouts_per_prompt, "max_new_tokens": settings.max_new_tokens}
     sampling |= {"temperature": settings.temperature, "eos_ids": data.end_tokens(policy, tokenizer)}
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
@@ -229,6 +236,7 @@ def train(settings: Settings, resume: bool) -> None:
         metrics = {"step": step, **describe(sampled, rewards), **learned, "lr": optimizer.param_groups[0]["lr"]}
         for name, begin, end in zip(("generate", "reward", "train"), times, times[1:], strict=False):
             metrics[f"seconds_{name}"] = end - begin
+        # Of the whole step, training included: what a reader waits for.
         metrics["tokens_per_second"] = rollouts.mask.sum().item() / (times[-1] - times[0])
         append(run / "metrics.jsonl", metrics)
         bar.set_postfix_str(
@@ -246,6 +254,7 @@ def train(settings: Settings, resume: bool) -> None:
 def describe(sampled: Sampled, rewards: torch.Tensor) -> dict:
     """The metrics of a step that come from its samples; the README's glossary says what each one tells."""
     rollouts, mask, group = sampled.rollouts, sampled.rollouts.mask, rewards.shape[1]
+    # As texts: "1/2" and "0.5" count as two answers here.
     answers = [set(sampled.answers[i : i + group]) - {None} for i in range(0, rewards.numel(), group)]
     return {
         "reward_mean": rewards.mean().item(),

@@ -15,6 +15,7 @@ import grpo
 import rewards
 import toy
 import train
+from generate import generate
 
 ROOT = Path(__file__).parent.parent
 
@@ -198,6 +199,19 @@ def test_prompts_are_drawn_in_shuffled_epochs():
     assert drawn != [
         i for step in range(5) for i in train.prompts_of_step(10, step, train.Settings(prompts_per_step=4))
     ]
+
+
+def test_each_step_and_each_seed_draws_its_own_random_numbers(arguments, monkeypatch):
+    seeds = []
+
+    def noting(*prompts, generator, **sampling):
+        seeds.append(generator.initial_seed())
+        return generate(*prompts, generator=generator, **sampling)
+
+    monkeypatch.setattr(train, "generate", noting)
+    assert train.main(arguments) == 0
+    assert train.main([*arguments, "--overwrite", "--seed", "1"]) == 0
+    assert len(set(seeds)) == 8
 
 
 def test_truncation_and_a_reward_that_cannot_vary_are_said_loudly(arguments, capsys):

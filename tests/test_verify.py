@@ -66,6 +66,12 @@ def test_numbers_are_compared_exactly(given, gold):
     assert is_correct(f"\\boxed{{{given}}}", gold, kind="number") == expected
 
 
+def test_mathematical_answers_that_are_numbers_are_compared_exactly_too():
+    assert not is_correct("\\boxed{0.1000000000000000000001}", "0.1")
+    assert not is_correct("\\boxed{0.333333333333333333}", "1/3")
+    assert is_correct("\\boxed{0.125}", "\\frac{1}{8}")
+
+
 def test_the_kind_number_works_no_expression_out():
     assert not is_correct("\\boxed{7+8}", "15", kind="number")
     assert not is_correct("\\boxed{15}", "fifteen", kind="number")
