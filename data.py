@@ -26,8 +26,7 @@ import toy
 
 
 class BadInput(ValueError):
-    """Something that the user gave cannot be used. The message is one line and names the flag or file and the way
-    out."""
+    """What the user gave cannot be used. The message is one line that names the flag or file and the way out."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,9 @@ possible impossible.
     python eval.py toy runs/toy-correct-seed0 --samples 64
 
 writes samples.jsonl.gz (every sample), passk.json and passk.png into --out. On the toy there is a second curve that
-counts only correct answers with a valid chain of reasoning: an answer that was guessed is not a problem that was
-solved.
+counts only correct answers with a valid chain of reasoning: a guessed answer is not a solved problem.
 
-Differs from the paper: temperature 1 and top-p 1 by default, the distribution that was trained (the paper: 0.6 and
-0.95).
+Differs from the paper: temperature 1 and top-p 1 by default, as in training (the paper: 0.6 and 0.95).
 """
 
 import argparse

@@ -3,20 +3,17 @@
 `generate` continues B prompts G times each, all N = B*G rows at once, with any unmodified `AutoModelForCausalLM`:
 
 1. Each prompt is prefilled once, right-padded and without an attention mask (causality hides the padding from what
-stands
-   before it), and its keys and values are then repeated for its G rollouts.
+   stands before it), and its keys and values are then repeated for its G rollouts.
 2. Every decoding step computes one row of logits per rollout and takes from it the next token, its log-probability, its
    self-certainty and its entropy: no second pass, and no tensor with a vocabulary axis outlives its step.
 3. Rows that have ended are dropped from the cache as soon as they are half of it.
 
 The sampler knows temperature and top-p and nothing else. `model.generate` would quietly add what the model's
-generation_config says (top_k = 50 when it says nothing), and its samples would not come from the policy that is
-trained.
+generation_config says (top_k = 50 when it says nothing), and its samples would not come from the policy in training.
 
 What is captured: `logps` are log-probabilities at the sampling temperature, of the whole distribution (top-p only
-chooses among tokens), so that grpo.token_logps gives the same numbers for the same tokens. `self_certainty` is KL(U ||
-p) at temperature 1, as in Intuitor (2505.19590, eq. 4): how sure the model is, whatever temperature we happened to
-sample at.
+chooses among tokens), so that grpo.token_logps gives the same numbers for the same tokens. `self_certainty` is
+KL(U || p) at temperature 1, as in Intuitor (2505.19590, eq. 4): how sure the model is, however it was sampled.
 """
 
 import hashlib
@@ -29,8 +26,7 @@ from transformers import DynamicCache
 
 @dataclass
 class Rollouts:
-    """N = B*G sampled sequences, row b*G + g being rollout g of prompt b. Per-token values stand at their token, 0 off
-    the mask."""
+    """N = B*G sampled sequences; row b*G + g is rollout g of prompt b. Per-token values are 0 off the mask."""
 
     token_ids: torch.Tensor  # [N, S]  prompt, right behind it the completion, then padding
     mask: torch.Tensor  # [N, S]  1 on the completion, up to and including its first end token

@@ -47,13 +47,12 @@ def group_advantages(rewards: torch.Tensor, scale: str = "std", eps: float = 1e-
 def token_logps(
     policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int = 512
 ) -> torch.Tensor:
-    """log pi(token | what stands before it) of every completion token: [N, S], 0 off the mask, differentiable, float32,
-    nats.
+    """log pi(token | what stands before it) of every completion token: [N, S], 0 off the mask, differentiable.
 
-    token_ids, mask: [N, S], right-padded. No attention mask is passed: causality keeps what stands to the right from
-    being seen. Only completion tokens go through the head, `chunk` at a time, and a chunk's logits are computed again
-    in the backward pass instead of being kept. So memory holds [chunk, V] logits, never [N, S, V] (31 GB for 256 rows
-    of 200 tokens and Qwen2.5's vocabulary).
+    In nats, float32. token_ids, mask: [N, S], right-padded. No attention mask is passed: causality keeps what stands to
+    the right from being seen. Only completion tokens go through the head, `chunk` at a time, and a chunk's logits are
+    computed again in the backward pass instead of being kept. So memory holds [chunk, V] logits, never [N, S, V] (31 GB
+    for 256 rows of 200 tokens and Qwen2.5's vocabulary).
     """
     hidden = policy.base_model(input_ids=token_ids, use_cache=False).last_hidden_state  # [N, S, H]
     wanted = mask[:, 1:].bool()  # the hidden state at t predicts the token at t + 1
@@ -80,13 +79,12 @@ def token_logps(
 
 
 def kl(logps: torch.Tensor, ref_logps: torch.Tensor, kind: str = "k3") -> torch.Tensor:
-    """A per-token estimate of KL(pi || pi_ref) in nats from tokens sampled from pi. Same shape as its arguments.
-    (Schulman, 2020)
+    """A per-token estimate of KL(pi || pi_ref), in nats, from tokens sampled from pi; of its arguments' shape.
 
-    With x = log pi_ref - log pi: k1 = -x, k2 = x^2 / 2, k3 = exp(x) - x - 1. The expectations of k1 and k3 are the KL;
-    k3 is never negative, varies less than k1 while the models are close, and is what GRPO uses. As losses they differ:
-    the gradient of k2 is that of KL(pi || pi_ref), that of k3 belongs to the other direction, KL(pi_ref || pi), and
-    that of k1 is zero in expectation.
+    Schulman (2020): with x = log pi_ref - log pi: k1 = -x, k2 = x^2 / 2, k3 = exp(x) - x - 1. The expectations of k1
+    and k3 are the KL; k3 is never negative, varies less than k1 while the models are close, and is what GRPO uses. As
+    losses they differ: the gradient of k2 is that of KL(pi || pi_ref), that of k3 belongs to the other direction,
+    KL(pi_ref || pi), and that of k1 is zero in expectation.
     """
     x = ref_logps - logps
     if kind == "k1":
@@ -165,10 +163,9 @@ def policy_loss(
 
 
 def micro_batches(lengths: torch.Tensor, budget: int) -> list[torch.Tensor]:
-    """Rows in batches of at most `budget` tokens with padding, but at least one row. lengths: [N], prompt and
-    completion.
+    """Rows in batches of at most `budget` tokens with padding, but at least one row.
 
-    Rows of like length go together, so that little of a batch is padding.
+    lengths: [N], of prompt and completion. Rows of like length go together, so that little of a batch is padding.
     """
     batches, batch = [], []
     for row in lengths.argsort(descending=True).tolist():

@@ -41,15 +41,14 @@ def read(problems: list, rollouts, tokenizer) -> Sampled:
 
 
 def self_certainty(logits: torch.Tensor) -> torch.Tensor:
-    """KL(U || p) of each next-token distribution, in nats: [..., V] -> [...]. Intuitor eq. 4; U is uniform over all V
-    columns.
+    """KL(U || p) of each next-token distribution p, in nats: logits [..., V] -> [...]. Intuitor eq. 4.
 
         KL(U || p) = 1/V sum_j log((1/V) / p_j) = logsumexp(z) - mean(z) - log V     for logits z
 
-    0 for a uniform distribution; it grows without bound as tokens are ruled out. Adding a constant to the logits
-    changes nothing. Float32 whatever comes in, and raw logits, not divided by the sampling temperature. (The released
-    open-r1 code leaves log V out, which cancels in the group mean, and reads the positions one too late; the equation
-    is followed here.)
+    U is uniform over all V columns. 0 for a uniform p; it grows without bound as tokens are ruled out. Adding a
+    constant to the logits changes nothing. Float32 whatever comes in, and raw logits, not divided by the sampling
+    temperature. (The released open-r1 code leaves log V out, which cancels in the group mean, and reads the positions
+    one too late; the equation is followed here.)
     """
     logits = logits.float()
     return logits.logsumexp(-1) - logits.mean(-1) - math.log(logits.shape[-1])
@@ -69,8 +68,8 @@ def correct(sampled: Sampled) -> torch.Tensor:
 
 
 def certain(sampled: Sampled) -> torch.Tensor:
-    """The mean self-certainty of each completion, its end token included, under the policy that wrote it: [B, G].
-    Intuitor eq. 4."""
+    """Intuitor eq. 4: the mean self-certainty of each completion, end token included, as its policy wrote it: [B,
+    G]."""
     rollouts = sampled.rollouts
     return sampled.groups(sequence_mean(rollouts.self_certainty, rollouts.mask).cpu())
 

@@ -145,8 +145,7 @@ def complete(settings: Settings) -> None:
 
 
 def resumed(settings: Settings, given: set[str]) -> Settings:
-    """The settings of the run in the folder. Flags that change its steps are refused: half a run with one learning
-    rate and half with another is neither."""
+    """The settings of the run in the folder. Flags that change its steps are refused: a run has one learning rate."""
     saved = read_config(Path(settings.run))
     if "minreason" not in saved or not (Path(settings.run) / "state.pt").is_file():
         raise BadInput(f"--resume: {settings.run} holds no run with a saved state; start it without --resume")
