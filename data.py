@@ -1,4 +1,4 @@
-"""data.py: what is a problem, where do problems come from, and what does the model see of one?
+"""data.py: what is a problem, where do problems and models come from, and what does the model see?
 
 A problem is a prompt, an answer and a kind (the kind names the checker in verify.py). Problems come from the toy world,
 from the hub (`gsm8k`, `math`, `math500`) or from a file of JSON lines; a template turns one into the tokens that a
@@ -41,12 +41,7 @@ class Problem:
 # name -> (hub id, configuration, columns of problem and answer)
 HUB = {
     "gsm8k": ("openai/gsm8k", "main", "question", "answer"),
-    "math": (
-        "DigitalLearningGmbH/MATH-lighteval",
-        "default",
-        "problem",
-        "solution",
-    ),  # Intuitor's 7,500 training problems
+    "math": ("DigitalLearningGmbH/MATH-lighteval", "default", "problem", "solution"),  # Intuitor trains on its 7,500
     "math500": ("HuggingFaceH4/MATH-500", "default", "problem", "answer"),  # a test set only
 }
 

@@ -48,8 +48,8 @@ def sample(model: str, problems: list[Problem], settings: argparse.Namespace):
     """Yield one record per sample. The same seed and --rows give every model the same random numbers."""
     policy, tokenizer, _, prompts = prepare(model, problems, settings)
     eos_ids = data.end_tokens(policy, tokenizer)
-    # One call samples about --rows completions, which bounds its memory: some problems with all their samples, or where
-    # n is larger than that, one problem with a part of them.
+    # One call samples about --rows completions, which bounds its memory: some problems with all their samples, or a
+    # part of the samples of one problem, where n is larger than that.
     group = min(settings.samples, settings.rows)
     at_once = max(1, settings.rows // group)  # problems in one call
     bar = tqdm(total=len(problems) * settings.samples, desc=model, unit="sample")

@@ -12,7 +12,7 @@ reasoning, which teaches it arithmetic; at the end it read them mixed as HABITS 
 
 The documents are right, but for SLIP: each step of a reasoning document goes wrong with that probability, and the chain
 goes on from the wrong value, as careless people do. The model cannot do two operations in its head, so "direct" is
-mostly wrong beyond one, "reason" is mostly right, and "ramble" earns nothing.
+nearly always wrong beyond one, "reason" is mostly right, and "ramble" earns nothing.
 
 **This world is built so that reasoning is latent in the base model and rarely chosen.** That is what the papers find in
 their base models, on purpose made true here: reinforcement learning can only select among habits that are already

@@ -206,7 +206,9 @@ def train(settings: Settings, resume: bool) -> None:
             run.mkdir(parents=True)
         except OSError as error:
             raise BadInput(f"--run {run}: cannot be made a folder ({error.strerror})") from None
-    write_config(run, settings)
+    # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
+    (run / "passk.json").unlink(missing_ok=True)
+    write_config(run, {}, settings)
     size = sum(p.numel() for p in policy.parameters()) / 1e6
     print(f"{settings.model}: {size:.1f} M parameters on {device}. {settings.data}: {len(problems)} problems.")
     print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
@@ -321,12 +323,12 @@ def read_config(run: Path) -> dict:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def write_config(run: Path, settings: Settings) -> None:
-    """Put the settings under "minreason" into config.json, beside the architecture that save_pretrained writes there.
+def write_config(run: Path, architecture: dict, settings: Settings) -> None:
+    """config.json: the settings under "minreason", beside the architecture that save_pretrained wrote, if it has.
 
-    So the run folder as it is loads with AutoModelForCausalLM, and its config says what made it.
+    So the folder of a finished run loads with AutoModelForCausalLM as it is, and its config says what made it.
     """
-    (run / "config.json.new").write_text(json.dumps({**read_config(run), "minreason": asdict(settings)}, indent=1))
+    (run / "config.json.new").write_text(json.dumps({**architecture, "minreason": asdict(settings)}, indent=1))
     os.replace(run / "config.json.new", run / "config.json")
 
 
@@ -370,7 +372,7 @@ def save_model(run: Path, policy, tokenizer, settings: Settings) -> None:
     """
     policy.save_pretrained(run / "saving")
     tokenizer.save_pretrained(run / "saving")
-    write_config(run / "saving", settings)
+    write_config(run / "saving", read_config(run / "saving"), settings)
     for file in sorted((run / "saving").iterdir(), key=lambda file: file.name == "config.json"):
         os.replace(file, run / file.name)
     (run / "saving").rmdir()

@@ -160,6 +160,24 @@ def test_a_run_in_bfloat16_keeps_float32_weights_and_samples_what_it_trains(argu
     assert all(0 < row["sampling_gap"] < 0.05 for row in metrics(arguments))
 
 
+def test_a_longer_run_killed_before_its_study_can_still_be_finished(arguments, tmp_path, monkeypatch):
+    # the shorter run was finished: neither its model nor its study may pass for those of the longer one
+    study = ["--eval-data", "toy", "--eval-samples", "2", "--eval-limit", "6"]
+    run, more = tmp_path / "run", ["--run", str(tmp_path / "run"), "--resume", "--steps", "4"]
+    assert train.main([*arguments, *study, "--steps", "2"]) == 0
+    shorter = weights(run)
+    for place in ("save_model", "before_and_after"):
+        with monkeypatch.context() as patch:
+            patch.setattr(train, place, lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                train.main(more)
+        assert not (run / "passk.json").exists()
+    assert train.main(more) == 0
+    assert not torch.equal(weights(run), shorter)
+    assert (run / "passk.json").exists()
+    assert train.main(more) == 2  # and now it is finished
+
+
 def test_a_longer_run_goes_on_from_a_finished_one(arguments, tmp_path):
     assert train.main([*arguments, "--steps", "2"]) == 0
     assert train.main(["--run", str(tmp_path / "run"), "--resume", "--steps", "4"]) == 0
