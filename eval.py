@@ -23,13 +23,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from tqdm import tqdm
 
 import data
 import toy
 from data import BadInput, Problem
-from generate import generate, stream
+from generate import generate_rows, stream
 from passk import curve, powers_of_two
 from verify import extract_answer, grade
 
@@ -45,42 +44,34 @@ def prepare(model: str, problems: list[Problem], settings: argparse.Namespace):
 
 
 def sample(model: str, problems: list[Problem], settings: argparse.Namespace):
-    """Yield one record per sample. The same seed and --rows give every model the same random numbers."""
+    """Yield one record per sample, in the order in which samples end. The same seed draws the same random numbers for
+    every model, and --rows changes nothing but time and memory."""
     policy, tokenizer, _, prompts = prepare(model, problems, settings)
-    eos_ids = data.end_tokens(policy, tokenizer)
-    # One call samples about --rows completions, which bounds its memory: some problems with all their samples, or a
-    # part of the samples of one problem, where n is larger than that.
-    group = min(settings.samples, settings.rows)
-    at_once = max(1, settings.rows // group)  # problems in one call
+    ended_rows = generate_rows(
+        policy,
+        prompts,
+        settings.samples,
+        settings.max_new_tokens,
+        settings.temperature,
+        settings.top_p,
+        data.end_tokens(policy, tokenizer),
+        stream(settings.seed, "samples"),
+        slots=settings.rows,
+    )
     bar = tqdm(total=len(problems) * settings.samples, desc=model, unit="sample")
-    for first in range(0, len(problems), at_once):
-        part = range(first, min(first + at_once, len(problems)))
-        for begin in range(0, settings.samples, group):
-            count = min(group, settings.samples - begin)
-            generator = stream(settings.seed, "samples", first, begin)
-            with torch.autocast(policy.device.type, torch.bfloat16, enabled=settings.compute == torch.bfloat16):
-                rollouts = generate(
-                    policy,
-                    [prompts[i] for i in part],
-                    count,
-                    settings.max_new_tokens,
-                    settings.temperature,
-                    settings.top_p,
-                    eos_ids,
-                    generator,
-                )
-            tokens = rollouts.completions()
-            texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-            owners = [i for i in part for _ in range(count)]  # row -> problem: rows of one problem are adjacent
-            right = grade(texts, [problems[i].answer for i in owners], [problems[i].kind for i in owners])
-            for row, i in enumerate(owners):
-                record = {"model": model, "problem": i, "sample": begin + row % count}
-                record |= {"tokens": tokens[row], "text": texts[row], "answer": extract_answer(texts[row])}
-                record |= {"correct": right[row], "truncated": bool(rollouts.truncated[row])}
-                if settings.data == "toy":  # only here can a function check the reasoning
-                    record["valid"] = right[row] and toy.valid_chain(texts[row], problems[i])
-                yield record
-            bar.update(len(owners))
+    for ended in ended_rows:
+        tokens = [row[:count] for row, count in zip(ended["tokens"].tolist(), ended["count"].tolist(), strict=True)]
+        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        places = [divmod(row, settings.samples) for row in ended["owner"].tolist()]  # (problem, sample)
+        right = grade(texts, [problems[i].answer for i, _ in places], [problems[i].kind for i, _ in places])
+        for row, (i, number) in enumerate(places):
+            record = {"model": model, "problem": i, "sample": number}
+            record |= {"tokens": tokens[row], "text": texts[row], "answer": extract_answer(texts[row])}
+            record |= {"correct": right[row], "truncated": bool(ended["truncated"][row])}
+            if settings.data == "toy":  # only here can a function check the reasoning
+                record["valid"] = right[row] and toy.valid_chain(texts[row], problems[i])
+            yield record
+        bar.update(len(places))
     bar.close()
 
 

@@ -1,12 +1,16 @@
 """generate.py: how are thousands of completions sampled fast?
 
-`generate` continues B prompts G times each, all N = B*G rows at once, with any unmodified `AutoModelForCausalLM`:
+`generate` continues B prompts G times each with any unmodified `AutoModelForCausalLM`. Its N = B*G rows go through R
+slots, where the keys and values of what has been read and written are kept:
 
-1. Each prompt is prefilled once, right-padded and without an attention mask (causality hides the padding from what
-   stands before it), and its keys and values are then repeated for its G rollouts.
-2. Every decoding step computes one row of logits per rollout and takes from it the next token, its log-probability, its
+1. Each prompt is prefilled once for all of its rollouts, right-padded and without an attention mask (causality hides
+   the padding from what stands before it). `model.generate` prefills it G times.
+2. Every slot has a length of its own, so no row waits for another: a slot that ends takes the next waiting row, and
+   when none waits, the last live slot moves into the gap. Live slots stay in front, and nothing else is computed.
+3. A decoding step computes one row of logits per live slot and takes from it the next token, its log-probability, its
    self-certainty and its entropy: no second pass, and no tensor with a vocabulary axis outlives its step.
-3. Rows that have ended are dropped from the cache as soon as they are half of it.
+4. On CUDA a whole step, model and sampling, is one recorded graph: launching some thousand small kernels from Python
+   takes longer than running them. The CPU runs the same functions as they are.
 
 The sampler knows temperature and top-p and nothing else. `model.generate` would quietly add what the model's
 generation_config says (top_k = 50 when it says nothing), and its samples would not come from the policy in training.
@@ -18,10 +22,16 @@ KL(U || p) at temperature 1, as in Intuitor (2505.19590, eq. 4): how sure the mo
 
 import hashlib
 import math
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from transformers import DynamicCache
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+STEPS_PER_GRAPH = 16  # on CUDA: steps between two looks at who has ended, each of which stops the GPU
+KEPT = weakref.WeakKeyDictionary()  # policy -> its Slots, as long as the policy lives
 
 
 @dataclass
@@ -50,57 +60,353 @@ def stream(*key) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
+# --- choosing a token -----------------------------------------------------------------------------------------------
+
+
+def inverse_cdf(probs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """The first column of each row whose cumulative sum exceeds uniform * (sum of the row): [R, V], [R] -> [R].
+
+    In two levels: which block of about sqrt(V) columns, then where in that block. So the rows are read once, and adding
+    up hundreds of numbers rounds less than adding up thousands. (Gumbel-max, the other way to sample without asking the
+    host, draws V random numbers a row: on a CPU ten times as long as all of `choose`, for V = 151,936.)
+    """
+    R, V = probs.shape
+    width = math.isqrt(V)
+    even = V // width * width
+    sums = torch.cat([probs[:, :even].unflatten(1, (-1, width)).sum(-1), probs[:, even:].sum(-1, keepdim=True)], dim=1)
+
+    def first_above(parts: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[R, columns], [R, 1] -> the column, and the rest of the target inside it, [R, 1] each."""
+        cumulative = parts.cumsum(-1)
+        # Strictly above a target below the sum: never a column of probability 0, also where rounding is at its worst.
+        target = torch.minimum(target, cumulative[:, -1:] * (1 - 2**-23))
+        column = torch.searchsorted(cumulative, target, right=True)
+        return column, (target - (cumulative - parts).gather(-1, column)).clamp_min(0)
+
+    block, rest = first_above(sums, uniform[:, None].to(probs.dtype) * sums.sum(-1, keepdim=True))
+    columns = block * width + torch.arange(width, device=probs.device)  # [R, width]
+    inside = probs.gather(-1, columns.clamp_max(V - 1)) * (columns < V)
+    return (block * width + first_above(inside, rest)[0])[:, 0]
+
+
+def nucleus(probs: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The fewest most likely tokens of each row whose probability reaches top_p: (probabilities, tokens), [R, k].
+
+    The probabilities descend and are 0 outside of the nucleus. The 1,024 most likely are nearly always enough, and are
+    found in a twentieth of the time that sorting all of V = 151,936 takes. (A GPU cannot ask whether they were enough
+    without stopping.)
+    """
+    V = probs.shape[-1]
+    for k in (V,) if probs.is_cuda else (min(1024, V), V):
+        top, tokens = probs.topk(k)
+        if k == V or (top.sum(-1) >= top_p).all():
+            break
+    return top * (top.cumsum(-1) - top < top_p), tokens
+
+
 def choose(logits: torch.Tensor, temperature: float, top_p: float, uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The next token of each row, its log-probability, and its distribution's entropy and self-certainty: four [R].
 
-    logits: [R, V]. uniform: [R], in [0, 1). Inverse-CDF sampling: row r takes the first token whose cumulative
-    probability exceeds uniform[r]. One random number a token, drawn by the caller, so that a row's sample does not
-    depend on the rows beside it. Temperature 0 takes the most likely token.
+    logits: [R, V]. uniform: [R], in [0, 1), one random number a token, drawn by the caller, so that a row's sample does
+    not depend on the rows beside it. Temperature 0 takes the most likely token, and reports on temperature 1.
     """
-    raw_logps = logits.log_softmax(-1)  # [R, V]
-    logps = raw_logps if temperature in (0, 1) else (logits / temperature).log_softmax(-1)
-    probs = logps.exp()
-    entropy = -(probs * logps).sum(-1)
-    # KL(U || p) = 1/V sum_j log((1/V) / p_j) = -mean_j log p_j - log V
-    self_certainty = -raw_logps.mean(-1) - math.log(logits.shape[-1])
+    scaled = logits if temperature in (0, 1) else logits / temperature
+    probs = scaled.softmax(-1)  # [R, V]; the only new tensor of this size, and what the rest reads
+    # The largest probability is exp(largest logit - logsumexp). So the logsumexp costs no exponentials of its own.
+    logsumexp = scaled.amax(-1) - probs.amax(-1).log()  # [R]
+    entropy = logsumexp - torch.bmm(probs[:, None], scaled[:, :, None])[:, 0, 0]  # -sum_j p_j log p_j
+    # KL(U || p) = 1/V sum_j log((1/V) / p_j) = logsumexp(z) - mean(z) - log V, of the logits z at temperature 1
+    raw = logsumexp if scaled is logits else logits.logsumexp(-1)
+    self_certainty = raw - logits.mean(-1) - math.log(logits.shape[-1])
     if temperature == 0:
-        token = logits.argmax(-1, keepdim=True)  # [R, 1]
+        token = logits.argmax(-1)
+    elif top_p < 1:
+        top, tokens = nucleus(probs, top_p)
+        token = tokens.gather(-1, inverse_cdf(top, uniform)[:, None])[:, 0]
     else:
-        order = None
-        if top_p < 1:  # the fewest most likely tokens whose probability reaches top_p (always at least one)
-            probs, order = probs.sort(dim=-1, descending=True)
-            probs = probs * (probs.cumsum(-1) - probs < top_p)
-        cumulative = probs.cumsum(-1)
-        # right=True takes the first entry strictly above, which is never a token of probability zero.
-        token = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
-        token = token if order is None else order.gather(-1, token)
-    return token[:, 0], logps.gather(-1, token)[:, 0], entropy, self_certainty
+        token = inverse_cdf(probs, uniform)
+    return token, scaled.gather(-1, token[:, None])[:, 0] - logsumexp, entropy, self_certainty
 
 
-def logits_of(head, hidden: torch.Tensor) -> torch.Tensor:
-    """Float32 logits, [R, H] -> [R, V], also where the rest of the model computes in bfloat16.
+def float32_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a @ b in float32, [m, k] @ [k, n], also of two bfloat16 matrices: as it was summed, not rounded afterwards.
 
     Logits around 20 rounded to bfloat16 are off by up to 0.06, and the probability of a token by as many percent.
     """
-    with torch.autocast(hidden.device.type, enabled=False):
-        return head(hidden.to(head.weight.dtype)).float()
+    if a.dtype == torch.float32:
+        return a @ b
+    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a.float() @ b.float()
 
 
-def prefill(policy, padded: torch.Tensor, lengths: torch.Tensor, copies: int) -> tuple[torch.Tensor, DynamicCache]:
-    """Run B right-padded prompts once; the last hidden state and the cache of each, `copies` times: [B * copies, H]."""
-    cache = DynamicCache(config=policy.config)
-    output = policy.base_model(input_ids=padded, past_key_values=cache, use_cache=True)
-    hidden = output.last_hidden_state[torch.arange(len(padded), device=padded.device), lengths - 1]  # [B, H]
-    cache.batch_repeat_interleave(copies)
-    return hidden.repeat_interleave(copies, dim=0), cache
+def logits_of(head, hidden: torch.Tensor) -> torch.Tensor:
+    """Float32 logits of a linear head, [R, H] -> [R, V]."""
+    logits = float32_product(hidden, head.weight.t())
+    return logits if head.bias is None else logits + head.bias.float()
+
+
+# --- the slots ------------------------------------------------------------------------------------------------------
+
+
+class Slots:
+    """R rows in the making: their keys and values, and what has been sampled. Slots 0 .. live - 1 are live."""
+
+    def __init__(self, weight: torch.Tensor, rows: int, columns: int, max_new_tokens: int, sampling: tuple):
+        """weight: the head's, [V, H]. columns: the most tokens of a row. sampling: (temperature, top_p, eos_ids)."""
+        self.columns, self.live, self.view = columns, 0, 0
+        self.temperature, self.top_p, eos_ids = sampling
+        self.made_for = rows, max_new_tokens, sampling, weight.device, weight.dtype
+        self.ends = torch.tensor(eos_ids, dtype=torch.long, device=weight.device)
+        self.cache = {}  # layer -> (keys, values), [R, kv_heads, columns, head_dim] each; made when first written
+        self.prefilled = None  # in prefill: (slots, source), slot slots[i] reads prompt source[i]
+        self.written = None  # in decoding: (slots, columns) of the n tokens fed
+        self.graphs, self.pool = {}, None
+
+        def zeros(*shape, dtype=torch.long):
+            return torch.zeros(rows, *shape, dtype=dtype, device=weight.device)
+
+        self.state = {
+            "owner": zeros(),  # which of the N rows the slot holds
+            "prompt_length": zeros(),
+            "count": zeros(),  # tokens sampled
+            "limit": zeros(),  # tokens allowed
+            "ended": zeros(dtype=torch.bool),
+            "truncated": zeros(dtype=torch.bool),
+            "hidden": zeros(weight.shape[1], dtype=weight.dtype),  # the state that predicts the next token
+            "uniform": zeros(max_new_tokens + 1, dtype=torch.float32),  # the row's random numbers
+            # One column more than tokens: a slot that has ended, but is still computed on a GPU, leaves there what it
+            # draws.
+            "tokens": zeros(max_new_tokens + 1),
+            "values": zeros(3, max_new_tokens + 1, dtype=torch.float32),  # log-probability, entropy, self-certainty
+        }
+
+    def of_layer(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The (keys, values) of a layer. Zeros at first: what is masked is still multiplied, and must not be NaN."""
+        if layer not in self.cache:
+            rows = len(self.state["owner"])
+            self.cache[layer] = tuple(x.new_zeros(rows, x.shape[1], self.columns, x.shape[3]) for x in (key, value))
+        return self.cache[layer]
+
+    @classmethod
+    def of(cls, policy, rows: int, columns: int, max_new_tokens: int, sampling: tuple) -> "Slots":
+        """The policy's slots of the call before, if they fit, else new ones.
+
+        To make them anew would take a third of the time of a step of the toy (memory that the system must clear), and
+        on a GPU they hold the recordings.
+        """
+        weight = policy.get_output_embeddings().weight
+        held = KEPT.get(policy)
+        wanted = rows, max_new_tokens, sampling, weight.device, weight.dtype
+        if held is None or held.made_for != wanted or held.columns < columns:
+            KEPT.pop(policy, None)  # free the old ones first
+            KEPT[policy] = held = cls(weight, rows, -(-columns // 64) * 64, max_new_tokens, sampling)
+        held.live = held.view = 0
+        held.longest = columns
+        return held
+
+    def look_ahead(self, steps: int, multiple: int) -> None:
+        """Set how many columns the next `steps` steps attend to: up to the longest live slot's."""
+        longest = (self.state["prompt_length"] + self.state["count"])[: self.live].max().item() + steps
+        self.view = min(self.columns, -(-longest // multiple) * multiple)
+
+    def admit(self, body, owners: torch.Tensor, group: int, prompts: list, limits: torch.Tensor, uniform: torch.Tensor):
+        """Prefill the prompts of rows `owners` [k], each prompt once, and put the rows into the first free slots."""
+        device = self.ends.device
+        different, source = (owners // group).unique(return_inverse=True)
+        chosen = [torch.as_tensor(prompts[i], device=device) for i in different.tolist()]
+        lengths = torch.tensor([len(prompt) for prompt in chosen], device=device)
+        padded = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)  # [prompts, width]
+        slots, source = torch.arange(self.live, self.live + len(owners), device=device), source.to(device)
+        self.prefilled = slots, source
+        hidden = body(input_ids=padded, use_cache=False, slots=self).last_hidden_state  # [prompts, width, H]
+        self.prefilled = None
+        last = hidden[torch.arange(len(chosen), device=device), lengths - 1]  # [prompts, H]
+        entries = {"owner": owners, "prompt_length": lengths[source], "count": 0, "limit": limits, "ended": False}
+        entries |= {"truncated": False, "hidden": last[source].to(self.state["hidden"].dtype)}
+        for name, entry in entries.items():
+            self.state[name][slots] = entry.to(device) if isinstance(entry, torch.Tensor) else entry
+        self.state["uniform"][slots, :-1] = uniform.to(device)
+        self.live += len(owners)
+        self.view = max(self.view, padded.shape[1])
+
+    def sample(self, head, n: int) -> None:
+        """Draw the next token of slots 0 .. n - 1 from their hidden states. No host synchronisation."""
+        state = {name: tensor[:n] for name, tensor in self.state.items()}
+        at = state["count"][:, None].clone()  # [n, 1]
+        uniform = state["uniform"].gather(1, at)[:, 0]
+        token, *values = choose(logits_of(head, state["hidden"]), self.temperature, self.top_p, uniform)
+        state["tokens"].scatter_(1, at, token[:, None])
+        state["values"].scatter_(2, at[:, None].expand(n, 3, 1), torch.stack(values, dim=1)[:, :, None])
+        live, stop = ~state["ended"], torch.isin(token, self.ends)
+        state["count"] += live
+        full = state["count"] >= state["limit"]
+        state["truncated"] |= live & full & ~stop
+        state["ended"] |= stop | full
+
+    def forward(self, body, n: int) -> None:
+        """Feed the latest tokens of slots 0 .. n - 1 to the model. No host synchronisation."""
+        state = {name: tensor[:n] for name, tensor in self.state.items()}
+        latest = (state["count"] - 1).clamp_min(0)[:, None]  # [n, 1]
+        positions = state["prompt_length"][:, None] + latest
+        device, dtype = positions.device, state["hidden"].dtype
+        self.written = torch.arange(n, device=device), positions[:, 0]
+        # What is added to the scores, made once for all layers: -inf in columns that the slot has not written yet.
+        hide = torch.zeros(n, self.view, dtype=dtype, device=device)
+        hide.masked_fill_(torch.arange(self.view, device=device) > positions, -torch.inf)
+        tokens = state["tokens"].gather(1, latest)
+        arguments = {"input_ids": tokens, "position_ids": positions, "attention_mask": hide[:, None, None]}
+        hidden = body(**arguments, use_cache=False, slots=self).last_hidden_state  # [n, 1, H]
+        state["hidden"].copy_(hidden[:, 0])
+
+    def drop_ended(self) -> dict[str, torch.Tensor] | None:
+        """Take the ended slots out, and fill their gaps with the last live ones. Returns their state, or None.
+
+        It copies at most as many slots as have ended, so it is cheap enough for every step, and no ended row is ever
+        computed. To select the live ones would copy all of them.
+        """
+        live = self.state["ended"][: self.live].logical_not()
+        stay, gone = live.nonzero()[:, 0], live.logical_not().nonzero()[:, 0]
+        if len(gone) == 0:
+            return None
+        taken = {name: tensor[gone] for name, tensor in self.state.items()}
+        self.live = len(stay)
+        gaps, last = gone[gone < self.live], stay[stay >= self.live]  # equally many
+        for tensor in self.state.values():
+            tensor[gaps] = tensor[last]
+        for pair in self.cache.values():
+            for kept in pair:
+                kept[gaps, :, : self.view] = kept[last, :, : self.view]
+        return taken
+
+    def replay(self, key: tuple, step) -> None:
+        """Run `step`, from a recording if there is one: a CUDA graph, which launches all of its kernels at once.
+
+        The first time it runs as it is (cuBLAS and the like set themselves up), and is then recorded, which runs
+        nothing. A recording holds addresses: state and cache stay where they are, and weights change in place.
+        """
+        if key in self.graphs:
+            self.graphs[key].replay()
+            return
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            step()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graphs[key] = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graphs[key], pool=self.pool):
+            step()
+        self.pool = self.graphs[key].pool()
+
+
+def slot_attention(module, query, key, value, attention_mask, scaling=None, slots=None, **kwargs):
+    """Attention over the slots, of n rows and t tokens: query [n, heads, t, D], key and value [n, kv_heads, t, D].
+
+    transformers calls it in every layer, as the attention implementation registered under the name "slots"; `slots`
+    comes through the model's keyword arguments. Returns ([n, t, heads, D], None).
+    """
+    window = kwargs.get("sliding_window")
+    if slots is None:
+        raise ValueError("its attention cannot be given a cache from outside")
+    if any(kwargs.get(name) is not None for name in ("softcap", "s_aux", "position_bias")):
+        raise ValueError("its attention scores are capped, biased or have sinks")
+    if window is not None and window < slots.longest:
+        raise ValueError(f"its attention sees {window} tokens, and prompt and completion have up to {slots.longest}")
+    keys, values = slots.of_layer(module.layer_idx, key, value)
+    if slots.prefilled is not None:
+        rows, source = slots.prefilled
+        width = key.shape[2]
+        keys[rows, :, :width], values[rows, :, :width] = key[source], value[source]
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
+        return mixed.transpose(1, 2), None
+    n, heads, _, D = query.shape
+    rows, columns = slots.written
+    keys[rows, :, columns], values[rows, :, columns] = key[:, :, 0], value[:, :, 0]
+    keys, values = keys[:n, :, : slots.view], values[:n, :, : slots.view]  # [n, kv_heads, view, D]
+    # The query heads that share a key-value head become the rows of one matrix, and nothing is copied for each of them.
+    query = query.reshape(n, key.shape[1], -1, D)
+    if query.dtype == torch.float32:
+        # A quarter of the time of scaled_dot_product_attention on a CPU for 256 short rows.
+        scores = (query * (D**-0.5 if scaling is None else scaling)) @ keys.transpose(2, 3) + attention_mask
+        mixed = scores.softmax(-1) @ values
+    else:  # which keeps the scores in float32
+        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=attention_mask, scale=scaling)
+    return mixed.reshape(n, 1, heads, -1), None
+
+
+AttentionInterface.register("slots", slot_attention)
+
+
+def can_record(device: torch.device) -> bool:
+    """Whether steps are recorded and replayed on this device. (A test says yes for a CPU, to run that way there.)"""
+    return device.type == "cuda"
+
+
+# --- rollouts -------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
+def generate_rows(
+    policy,
+    prompts: list,
+    rollouts_per_prompt: int,
+    max_new_tokens: int | list[int],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    eos_ids: tuple[int, ...] | list[int] = (),
+    generator: torch.Generator | None = None,
+    slots: int | None = None,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Sample as `generate` does, in `slots` slots (None: one for each row), and yield rows as they end.
+
+    Yields dicts of k ended rows: owner [k] (row numbers), prompt_length [k], count [k], truncated [k], tokens
+    [k, T + 1] and values [k, 3, T + 1] (log-probability, entropy, self-certainty), valid in the first `count` columns.
+    The samples do not depend on `slots` (up to rounding): random numbers belong to rows.
+    """
+    if not prompts or min(len(p) for p in prompts) == 0:
+        raise ValueError("generate needs at least one prompt, and no empty one")
+    N = len(prompts) * rollouts_per_prompt
+    limits = torch.as_tensor(max_new_tokens).expand(N) if N > 0 else torch.zeros(1)
+    if rollouts_per_prompt < 1 or limits.min() < 1:
+        raise ValueError("generate needs rollouts_per_prompt >= 1 and max_new_tokens >= 1")
+    if temperature < 0 or not 0 < top_p <= 1:
+        raise ValueError("generate needs temperature >= 0 and 0 < top_p <= 1")
+    T, width, rows = int(limits.max()), max(len(p) for p in prompts), min(slots or N, N)
+    body, head = policy.base_model, policy.get_output_embeddings()
+    recorded = can_record(head.weight.device)
+    sampling = (temperature, top_p, tuple(eos_ids))
+    held = Slots.of(policy, rows, width + T, T, sampling)
+    steps, first = min(STEPS_PER_GRAPH, T) if recorded else 1, 0
+    before = policy.config._attn_implementation
+    policy.set_attn_implementation("slots")
+    try:
+        while first < N or held.live:
+            free = rows - held.live
+            if first < N and (held.live == 0 or free >= max(1, rows // 16)):  # a prefill is worth while for some rows
+                owners = torch.arange(first, min(first + free, N))
+                # Drawn in the order of the rows, a row's numbers do not depend on when it is admitted.
+                uniform = torch.rand(len(owners), T, generator=generator)
+                held.admit(body, owners, rollouts_per_prompt, prompts, limits[owners], uniform)
+                first += len(owners)
+            if recorded:
+                held.look_ahead(steps, 128)
+                n = min(rows, -(-held.live // (rows // 8 + 1)) * (rows // 8 + 1))  # 8 sizes of graph at most
+                for _ in range(steps):
+                    held.replay((n, held.view), lambda n=n: (held.sample(head, n), held.forward(body, n)))
+            else:
+                held.sample(head, held.live)
+            if (ended := held.drop_ended()) is not None:
+                yield ended
+            if not recorded and held.live:
+                held.look_ahead(0, 1)
+                held.forward(body, held.live)
+    finally:
+        policy.set_attn_implementation(before)
+
+
 def generate(
     policy,
     prompts: list,
     rollouts_per_prompt: int,
-    max_new_tokens: int,
+    max_new_tokens: int | list[int],
     temperature: float = 1.0,
     top_p: float = 1.0,
     eos_ids: tuple[int, ...] | list[int] = (),
@@ -108,63 +414,28 @@ def generate(
 ) -> Rollouts:
     """Sample `rollouts_per_prompt` completions of each prompt.
 
-    prompts: B lists (or 1-D LongTensors) of token ids, unpadded, none empty. eos_ids: any of them ends a completion.
-    generator: a CPU generator (the same stream on every device); None takes torch's global one. Raises ValueError.
+    prompts: B lists (or 1-D LongTensors) of token ids, unpadded, none empty. max_new_tokens: one number, or one for
+    each of the N rows. eos_ids: any of them ends a completion. generator: a CPU generator (the same stream on every
+    device); None takes torch's global one. Raises ValueError, also for a model that the slots cannot serve.
     """
-    if not prompts or min(len(p) for p in prompts) == 0:
-        raise ValueError("generate needs at least one prompt, and no empty one")
-    if rollouts_per_prompt < 1 or max_new_tokens < 1:
-        raise ValueError("generate needs rollouts_per_prompt >= 1 and max_new_tokens >= 1")
-    if temperature < 0 or not 0 < top_p <= 1:
-        raise ValueError("generate needs temperature >= 0 and 0 < top_p <= 1")
-    device, head = policy.device, policy.get_output_embeddings()
-    lengths = torch.tensor([len(p) for p in prompts], device=device)  # [B]
-    width = int(lengths.max())
-    padded = torch.zeros(len(prompts), width, dtype=torch.long, device=device)  # [B, width]
-    for row, prompt in zip(padded, prompts, strict=True):
-        row[: len(prompt)] = torch.as_tensor(prompt, device=device)
-    hidden, cache = prefill(
-        policy, padded, lengths, rollouts_per_prompt
-    )  # the state that predicts the first token: [N, H]
-    padded, lengths = (x.repeat_interleave(rollouts_per_prompt, dim=0) for x in (padded, lengths))
+    arguments = (prompts, rollouts_per_prompt, max_new_tokens, temperature, top_p, eos_ids, generator)
+    parts = list(generate_rows(policy, *arguments))
+    ended = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    order = ended["owner"].argsort()
+    ended = {name: tensor[order] for name, tensor in ended.items()}
+    lengths, count, T = ended["prompt_length"], ended["count"], ended["tokens"].shape[1] - 1
+    keep = torch.arange(T, device=count.device) < count[:, None]  # [N, T]
+    columns = lengths[:, None] + torch.arange(T, device=count.device)  # where the completion's tokens go, [N, T]
+    padded = torch.nn.utils.rnn.pad_sequence([torch.as_tensor(p) for p in prompts], batch_first=True).to(count.device)
+    padded = padded.repeat_interleave(rollouts_per_prompt, dim=0)  # [N, width]
 
-    N, S = len(lengths), width + max_new_tokens
-    token_ids = torch.zeros(N, S, dtype=torch.long, device=device)  # [N, S]
-    token_ids[:, :width] = padded
-    mask = torch.zeros_like(token_ids)
-    logps, entropy, self_certainty = (torch.zeros(N, S, device=device) for _ in range(3))  # [N, S] each
-    ended = torch.zeros(N, dtype=torch.bool, device=device)
-    ends = torch.tensor(list(eos_ids), dtype=torch.long, device=device)
-    uniform = torch.rand(max_new_tokens, N, generator=generator).to(device)
-    rows = torch.arange(N, device=device)  # [R] the rows still in the cache; at first all N
-    # visible[r, j]: may row r look at column j of the cache? Never at those between a short prompt and `width`.
-    visible = (torch.arange(S, device=device) < lengths[:, None]).long()  # [R, S]
-    for t in range(max_new_tokens):
-        token, *values = choose(logits_of(head, hidden), temperature, top_p, uniform[t, rows])
-        live = ~ended[rows]  # ended rows are computed until they are dropped, but no longer written
-        at = (rows[live], lengths[rows[live]] + t)
-        token_ids[at], mask[at] = token[live], 1
-        for kept, value in zip((logps, entropy, self_certainty), values, strict=True):
-            kept[at] = value[live]
-        ended[rows] |= torch.isin(token, ends)
-        remaining = torch.nonzero(~ended[rows])[:, 0]
-        if len(remaining) == 0 or t == max_new_tokens - 1:
-            break
-        if len(remaining) <= len(rows) // 2:  # drop ended rows
-            rows, visible, token = rows[remaining], visible[remaining], token[remaining]
-            cache.batch_select_indices(remaining)
-        # The token goes into column width + t of the cache, but its position in the text of its row is lengths + t.
-        visible[:, width + t] = 1
-        output = policy.base_model(
-            input_ids=token[:, None],
-            position_ids=(lengths[rows] + t)[:, None],
-            attention_mask=visible[:, : width + t + 1],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        hidden = output.last_hidden_state[:, 0]  # [R, H]
+    def layout(completion: torch.Tensor, prompt=None) -> torch.Tensor:
+        """[N, T] -> [N, S]"""
+        whole = completion.new_zeros(len(count), padded.shape[1] + T)
+        if prompt is not None:
+            whole[:, : prompt.shape[1]] = prompt
+        return whole.scatter_(1, columns, completion.where(keep, 0))[:, : int((lengths + count).max())].contiguous()
 
-    longest = int((lengths + mask.sum(dim=1)).max())
-    tensors = (x[:, :longest].contiguous() for x in (token_ids, mask, logps, self_certainty, entropy))
-    token_ids, mask, logps, self_certainty, entropy = tensors
-    return Rollouts(token_ids, mask, lengths, logps, self_certainty, entropy, truncated=~ended)
+    logps, entropy, self_certainty = (layout(x) for x in ended["values"][:, :, :T].unbind(dim=1))
+    token_ids, mask = layout(ended["tokens"][:, :T], padded), layout(keep.long())
+    return Rollouts(token_ids, mask, lengths, logps, self_certainty, entropy, ended["truncated"])

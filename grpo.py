@@ -16,9 +16,12 @@ rewards has advantages of exactly zero, where rounding would give up to 0.9 with
 a choice by name (`loss_weights`), because papers and their code differ in it.
 """
 
+import math
+from collections.abc import Iterator
+
 import torch
-import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
+
+from generate import float32_product
 
 
 def group_advantages(rewards: torch.Tensor, scale: str = "std", eps: float = 1e-4) -> torch.Tensor:
@@ -44,38 +47,103 @@ def group_advantages(rewards: torch.Tensor, scale: str = "std", eps: float = 1e-
     return advantages.masked_fill(equal, 0.0)
 
 
-def token_logps(
-    policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int = 512
-) -> torch.Tensor:
+class HeadLogps(torch.autograd.Function):
+    """log softmax(W h / temperature) at the targets, for T hidden states at once, and their self-certainty.
+
+    The vocabulary goes by in blocks. With z = W h / temperature and g the gradient of the loss to each log-probability,
+
+        log p(y) = z_y - logsumexp(z)                  dL/dz_j = g (1[j = y] - p_j)
+
+    and both need of the other logits only their logsumexp: blocks of logits are summed up in the forward pass, forgotten,
+    and made again in the backward pass. Memory holds [T, block] instead of [T, V] several times over, and every row of
+    W and of its gradient is touched once. (Blocks of tokens instead would write the whole gradient of W each time.)
+    One matrix product in four is the price. For V = 151,936, H = 1,536, T = 4,096 in float32 on a CPU that came to
+    BENCH_TIME of the time of log_softmax, with BENCH_MEMORY of its peak memory: `python bench.py --parts head`.
+    """
+
+    @staticmethod
+    def blocks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[slice]:
+        """Slices of the vocabulary for which [T, block] float32 logits take 32 MB, on a GPU 512 MB."""
+        block = max(1, (2**27 if hidden.is_cuda else 2**23) // len(hidden))
+        return (slice(first, first + block) for first in range(0, len(weight), block))
+
+    @staticmethod
+    def logits(hidden, weight, bias, block: slice) -> torch.Tensor:
+        """Raw logits of a block, [T, block] float32."""
+        logits = float32_product(hidden, weight[block].t())
+        return logits if bias is None else logits.add_(bias[block].float())
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets, temperature):
+        """hidden [T, H], weight [V, H], bias [V] or None, targets [T] -> log-probabilities and self-certainty, [T]."""
+        logsumexp = raw = torch.full(targets.shape, -torch.inf, device=hidden.device)
+        total = torch.zeros_like(raw)
+        for block in HeadLogps.blocks(hidden, weight):
+            logits = HeadLogps.logits(hidden, weight, bias, block)
+            total = total + logits.sum(-1)
+            raw = torch.logaddexp(raw, logits.logsumexp(-1))
+            if temperature != 1:
+                logsumexp = torch.logaddexp(logsumexp, logits.div_(temperature).logsumexp(-1))
+        logsumexp = raw if temperature == 1 else logsumexp
+        at_target = (hidden.float() * weight[targets].float()).sum(-1)
+        at_target = at_target if bias is None else at_target + bias[targets].float()
+        ctx.save_for_backward(hidden, weight, bias, targets, logsumexp)
+        ctx.temperature = temperature
+        certainty = raw - total / len(weight) - math.log(len(weight))  # KL(U || p), rewards.self_certainty
+        ctx.mark_non_differentiable(certainty)
+        return at_target / temperature - logsumexp, certainty
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        hidden, weight, bias, targets, logsumexp = ctx.saved_tensors
+        scale = gradient[:, None] / ctx.temperature  # [T, 1]
+        d_hidden = scale * weight[targets].float()  # the part of 1[j = y], and the blocks bring that of p_j
+        d_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        for block in HeadLogps.blocks(hidden, weight):
+            d_logits = HeadLogps.logits(hidden, weight, bias, block).div_(ctx.temperature).sub_(logsumexp[:, None])
+            d_logits.exp_().mul_(-scale)
+            if d_bias is not None:
+                d_bias[block] = d_logits.sum(0)
+            d_logits = d_logits.to(weight.dtype)  # in bfloat16 both products run at the speed of bfloat16
+            d_hidden += float32_product(d_logits, weight[block])
+            if d_weight is not None:
+                torch.mm(d_logits.t(), hidden, out=d_weight[block])
+        if d_weight is not None:
+            d_weight.index_add_(0, targets, (scale * hidden).to(weight.dtype))
+        if d_bias is not None:
+            d_bias.index_add_(0, targets, scale[:, 0].to(bias.dtype))
+        return d_hidden.to(hidden.dtype), d_weight, d_bias, None, None
+
+
+def token_logps(policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """log pi(token | what stands before it) of every completion token: [N, S], 0 off the mask, differentiable.
 
     In nats, float32. token_ids, mask: [N, S], right-padded. No attention mask is passed: causality keeps what stands to
-    the right from being seen. Only completion tokens go through the head, `chunk` at a time, and a chunk's logits are
-    computed again in the backward pass instead of being kept. So memory holds [chunk, V] logits, never [N, S, V] (31 GB
-    for 256 rows of 200 tokens and Qwen2.5's vocabulary).
+    the right from being seen. Only completion tokens go through the head, and never as [N, S, V] logits (31 GB for 256
+    rows of 200 tokens and Qwen2.5's vocabulary): see HeadLogps.
+    """
+    return score(policy, token_ids, mask, temperature)[0]
+
+
+def score(policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0) -> tuple[torch.Tensor, ...]:
+    """As token_logps, and beside the log-probabilities the self-certainty KL(U || p) at temperature 1: [N, S] each.
+
+    The self-certainty, detached, is by the model given, which need not be the one that sampled the tokens.
     """
     hidden = policy.base_model(input_ids=token_ids, use_cache=False).last_hidden_state  # [N, S, H]
     wanted = mask[:, 1:].bool()  # the hidden state at t predicts the token at t + 1
     inputs, targets = hidden[:, :-1][wanted], token_ids[:, 1:][wanted]  # [T, H], [T]
+    if len(targets) == 0:
+        return torch.zeros(token_ids.shape, device=token_ids.device), torch.zeros(
+            token_ids.shape, device=token_ids.device
+        )
     head = policy.get_output_embeddings()
-
-    def chunk_logps(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(
-            inputs.device.type, enabled=False
-        ):  # float32 logits also in bfloat16 runs, as when sampling
-            logits = head(inputs.to(head.weight.dtype)).float()  # [chunk, V]
-        # cross_entropy is -log softmax(logits)[target] in one pass over the vocabulary
-        return -F.cross_entropy(logits if temperature == 1 else logits / temperature, targets, reduction="none")
-
-    parts = [
-        checkpoint(chunk_logps, inputs[i : i + chunk], targets[i : i + chunk], use_reentrant=False)
-        for i in range(0, len(targets), chunk)
-    ]
-    logps = torch.zeros(token_ids.shape, dtype=torch.float32, device=token_ids.device)  # [N, S]
-    if not parts:
-        return logps
+    with torch.autocast(inputs.device.type, enabled=False):
+        values = HeadLogps.apply(inputs.to(head.weight.dtype), head.weight, head.bias, targets, temperature)  # [T] each
     # Not in place: column 0, which nothing predicts, is put in front.
-    return torch.cat([logps[:, :1], logps[:, 1:].masked_scatter(wanted, torch.cat(parts))], dim=1)
+    zeros = torch.zeros(token_ids.shape, dtype=torch.float32, device=token_ids.device)  # [N, S]
+    return tuple(torch.cat([zeros[:, :1], zeros[:, 1:].masked_scatter(wanted, x)], dim=1) for x in values)
 
 
 def kl(logps: torch.Tensor, ref_logps: torch.Tensor, kind: str = "k3") -> torch.Tensor:
@@ -168,6 +236,8 @@ def micro_batches(lengths: torch.Tensor, budget: int) -> list[torch.Tensor]:
     lengths: [N], of prompt and completion. Rows of like length go together, so that little of a batch is padding.
     """
     batches, batch = [], []
+    if len(lengths) == 0:
+        return []
     for row in lengths.argsort(descending=True).tolist():
         # The first row of a batch is its longest, so it says how wide the batch is.
         if batch and (len(batch) + 1) * int(lengths[batch[0]]) > budget:
@@ -175,6 +245,38 @@ def micro_batches(lengths: torch.Tensor, budget: int) -> list[torch.Tensor]:
             batch = []
         batch.append(row)
     return [*batches, torch.tensor(batch, device=lengths.device)]
+
+
+def adamw(policy, lr: float) -> torch.optim.AdamW:
+    """AdamW without weight decay on the parameters that require a gradient, with float32 masters of bfloat16 ones.
+
+    A step at a learning rate of 1e-6 is far below the resolution of bfloat16 (1/256 of a weight) and would be lost. So
+    the optimiser holds float32 copies, and after each step they are rounded into the policy. A float32 parameter is its
+    own master.
+    """
+    weights = [weight for weight in policy.parameters() if weight.requires_grad]
+    masters = [weight if weight.dtype == torch.float32 else weight.detach().float() for weight in weights]
+
+    def hand_over(master: torch.Tensor):
+        def hook(weight) -> None:
+            # As soon as a gradient is complete: micro-batches add up in float32 too.
+            master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
+            weight.grad = None
+
+        return hook
+
+    @torch.no_grad()
+    def write_back(*_) -> None:
+        for weight, master in zip(weights, masters, strict=True):
+            if weight is not master:
+                weight.copy_(master)  # in place: the sampler's recordings hold the address
+
+    for weight, master in zip(weights, masters, strict=True):
+        if weight is not master:
+            weight.register_post_accumulate_grad_hook(hand_over(master))
+    optimizer = torch.optim.AdamW(masters, lr=lr, weight_decay=0.0, fused=True)
+    optimizer.register_step_post_hook(write_back)
+    return optimizer
 
 
 def update(policy, ref_policy, optimizer, rollouts, advantages: torch.Tensor, settings) -> dict[str, float | None]:
@@ -189,46 +291,46 @@ def update(policy, ref_policy, optimizer, rollouts, advantages: torch.Tensor, se
     detector there is of a wrong mask, position, temperature or shift.
     """
     advantages = advantages.reshape(-1).to(rollouts.token_ids.device)  # [N]
+    masters = [master for group in optimizer.param_groups for master in group["params"]]
     weights = loss_weights(rollouts.mask, settings.loss_average, settings.max_new_tokens)  # [N, S]
     lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
-    batches = micro_batches(lengths, settings.micro_tokens)
-    tokens = rollouts.mask.sum().item()
-    old, reference, sampling_gap = (
-        {},
-        {},
-        0.0,
-    )  # old and reference log-probabilities by micro-batch, kept for later updates
+    # Without a KL penalty a row of zero advantage has no gradient, so it needs no pass.
+    rows = torch.arange(len(lengths), device=lengths.device) if ref_policy is not None else advantages.nonzero()[:, 0]
+    batches = [rows[part] for part in micro_batches(lengths[rows], settings.micro_tokens)]
+    tokens = max(1, rollouts.mask[rows].sum().item())
+    old, reference, sampling_gap = {}, {}, 0.0  # log-probabilities by micro-batch, kept for later updates
     for number in range(settings.updates_per_step):
         metrics = {"loss": 0.0, "clip_fraction": 0.0, "ratio_change": 0.0, "kl": 0.0}
-        for i, rows in enumerate(batches):
-            width = int(lengths[rows].max())
-            token_ids, mask = rollouts.token_ids[rows, :width], rollouts.mask[rows, :width]  # [n, width]
+        for i, batch in enumerate(batches):
+            width = int(lengths[batch].max())
+            token_ids, mask = rollouts.token_ids[batch, :width], rollouts.mask[batch, :width]  # [n, width]
             logps = token_logps(policy, token_ids, mask, settings.temperature)
             if number == 0:
                 # On policy, these very numbers are the old log-probabilities: no pass of their own. The sampler's are
                 # not taken: it rounds differently (bfloat16, other kernels), and the ratio would not start at 1.
                 old[i] = logps.detach()
-                sampling_gap += ((old[i] - rollouts.logps[rows, :width]).abs() * mask).sum().item() / tokens
+                sampling_gap += ((old[i] - rollouts.logps[batch, :width]).abs() * mask).sum().item() / tokens
                 if ref_policy is not None:
                     with torch.no_grad():
                         reference[i] = token_logps(ref_policy, token_ids, mask, settings.temperature)
-            part_weights = weights[rows, :width]
             loss, part = policy_loss(
                 logps,
                 old[i],
-                advantages[rows],
+                advantages[batch],
                 mask,
                 reference.get(i),
                 settings.kl,
                 settings.clip,
-                weights=part_weights,
+                weights=weights[batch, :width],
             )
             loss.backward()  # gradients of micro-batches add up to that of the step: the weights are the whole step's
             metrics["loss"] += loss.item()
             for name, value in part.items():
                 metrics[name] += value * mask.sum().item() / tokens
-        metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0).item()
+        for master in masters:
+            if master.grad is None:  # no row had an advantage: what is left of the momentum still moves the weights
+                master.grad = torch.zeros_like(master)
+        metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(masters, 1.0).item()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        torch.clear_autocast_cache()  # autocast keeps bfloat16 copies of the weights, which are now the old ones
     return {**metrics, "kl": metrics["kl"] if ref_policy is not None else None, "sampling_gap": sampling_gap}

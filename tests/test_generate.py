@@ -3,8 +3,10 @@
 import pytest
 import torch
 from conftest import VOCABULARY, tiny_model
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from generate import choose, generate
+from generate import Slots, choose, generate, generate_rows, inverse_cdf
 
 PROMPTS = [[3, 4, 5], [6, 6, 7, 8, 9, 3, 4, 5, 6], [7], [5, 4, 3, 2, 1, 6]]  # token 1, an end token, inside a prompt
 EOS = (1, 2)
@@ -114,22 +116,138 @@ def test_the_seed_decides_and_rollouts_of_a_prompt_differ(policy):
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's stream is moved
 
 
-def test_dropping_ended_rows_does_not_change_the_others(policy, monkeypatch):
-    from transformers import DynamicCache
+def teacher_forced(policy, prompt, completion):
+    """Log-probabilities of the completion at temperature 1, [tokens], from one pass without a cache."""
+    with torch.no_grad():
+        logits = policy(input_ids=torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+    return logits.log_softmax(-1).gather(-1, torch.tensor(completion)[:, None])[:, 0]
 
+
+def test_filling_the_gaps_of_ended_rows_does_not_change_the_others(policy, monkeypatch):
     kept = []
-    select = DynamicCache.batch_select_indices
-    monkeypatch.setattr(
-        DynamicCache, "batch_select_indices", lambda self, rows: (kept.append(len(rows)), select(self, rows))
-    )
+    drop = Slots.drop_ended
+    monkeypatch.setattr(Slots, "drop_ended", lambda self: (drop(self), kept.append(self.live))[0])
     many_ends = roll(policy, eos_ids=range(12))  # about half of the live rows end in every step
-    assert len(kept) >= 2  # so rows were dropped, and dropped again
+    assert len(set(kept)) >= 4  # so gaps were filled again and again
     for row, completion in enumerate(many_ends.completions()):
-        prompt = PROMPTS[row // 6]
-        with torch.no_grad():
-            logits = policy(input_ids=torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
-        expected = logits.log_softmax(-1).gather(-1, torch.tensor(completion)[:, None])[:, 0]
+        expected = teacher_forced(policy, PROMPTS[row // 6], completion)
         assert torch.allclose(many_ends.logps[row][many_ends.mask[row].bool()], expected, atol=1e-5)
+
+
+def compare_rows(policy, expected, **arguments):
+    """Sample by generate_rows, with the generator of `roll`, and compare row by row."""
+    rows = {}
+    arguments = {"max_new_tokens": 20, "eos_ids": EOS, "generator": torch.Generator().manual_seed(0), **arguments}
+    for ended in generate_rows(policy, PROMPTS, 6, **arguments):
+        for i, owner in enumerate(ended["owner"].tolist()):
+            count = ended["count"][i]
+            assert owner not in rows
+            rows[owner] = ended["tokens"][i, :count].tolist(), ended["values"][i, :, :count], ended["truncated"][i]
+    assert [rows[row][0] for row in range(24)] == expected.completions()
+    for row in range(24):
+        for i, values in enumerate((expected.logps, expected.entropy, expected.self_certainty)):
+            assert torch.allclose(rows[row][1][i], values[row][expected.mask[row].bool()], atol=1e-5)
+        assert rows[row][2] == expected.truncated[row]
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "top_p": 0.9}], ids=str)
+@pytest.mark.parametrize("slots", [1, 3, 7, 100])
+def test_few_slots_that_are_refilled_give_the_same_samples(policy, slots, sampling):
+    compare_rows(policy, roll(policy, **sampling), slots=slots, **sampling)
+
+
+def test_every_row_can_have_a_limit_of_its_own(policy):
+    limits = [1 + (5 * row) % 20 for row in range(24)]
+    rollouts = roll(policy, max_new_tokens=limits, eos_ids=())
+    assert [len(completion) for completion in rollouts.completions()] == limits
+    assert rollouts.truncated.all()
+    for row, completion in enumerate(rollouts.completions()):
+        expected = teacher_forced(policy, PROMPTS[row // 6], completion)
+        assert torch.allclose(rollouts.logps[row][rollouts.mask[row].bool()], expected, atol=1e-5)
+
+
+def test_slots_left_behind_by_an_abandoned_call_do_no_harm(policy):
+    expected = roll(policy)
+    rows = generate_rows(policy, PROMPTS, 6, 20, eos_ids=EOS, generator=torch.Generator().manual_seed(5))
+    next(rows)
+    rows.close()
+    assert policy.config._attn_implementation == "sdpa"  # the model is as it was
+    assert torch.equal(roll(policy).token_ids, expected.token_ids)
+
+
+def test_a_changed_weight_is_used_at_once(policy):
+    before = roll(policy)
+    with torch.no_grad():
+        policy.get_output_embeddings().weight.mul_(0.5)
+    after = roll(policy)
+    completion = after.completions()[0]
+    assert torch.allclose(
+        after.logps[0][after.mask[0].bool()], teacher_forced(policy, PROMPTS[0], completion), atol=1e-5
+    )
+    assert before.token_ids.shape != after.token_ids.shape or not torch.equal(before.token_ids, after.token_ids)
+
+
+def test_a_step_asks_the_host_nothing(policy):
+    """A CUDA graph can record a step only if no value of a tensor decides what runs. Fake tensors have no values."""
+    head, body = policy.get_output_embeddings(), policy.base_model
+    held = Slots(head.weight, 6, 64, 20, (0.9, 1.0, EOS))
+    policy.set_attn_implementation("slots")
+    with torch.no_grad():
+        held.admit(body, torch.arange(4), 2, PROMPTS, torch.full((4,), 20), torch.rand(4, 20))
+        held.look_ahead(16, 16)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            held.sample(head, 6)
+            held.forward(body, 6)
+
+
+@pytest.mark.parametrize("tokens", [20, [2, 3] * 6 + [20] * 12], ids=["long", "short"])
+@pytest.mark.parametrize("slots", [None, 5])
+def test_the_way_of_recorded_steps_gives_the_same_samples(policy, slots, tokens, monkeypatch):
+    """Sixteen steps between two looks, sizes rounded up, ended slots computed along: all but the recording itself."""
+    ends = EOS if tokens == 20 else range(8)
+    expected = roll(policy, max_new_tokens=tokens, eos_ids=ends)
+    monkeypatch.setattr("generate.can_record", lambda device: True)
+    monkeypatch.setattr(Slots, "replay", lambda self, key, step: step())
+    compare_rows(policy, expected, slots=slots, max_new_tokens=tokens, eos_ids=ends)
+
+
+def test_two_levels_of_the_inverse_cdf_are_one(monkeypatch):
+    for V in (1, 2, 3, 23, 100, 1000):
+        probs = torch.rand(50, V, generator=torch.Generator().manual_seed(V), dtype=torch.float64) ** 4
+        uniform = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        cumulative = probs.cumsum(-1)
+        expected = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
+        assert torch.equal(inverse_cdf(probs, uniform), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "sees 8 tokens")],
+    ids=["window"],
+)
+def test_refuses_models_that_the_slots_cannot_serve(changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        roll(tiny_model("qwen2", **changes))
+
+
+def test_a_window_that_is_never_left_is_no_window(qwen2):
+    wide = tiny_model("qwen2", use_sliding_window=True, sliding_window=29, max_window_layers=0)  # 9 + 20 tokens
+    assert torch.equal(roll(wide).token_ids, roll(qwen2).token_ids)
+
+
+def test_refuses_capped_attention_scores():
+    config = Gemma2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        head_dim=8,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=0,
+    )
+    with pytest.raises(ValueError, match="capped"):
+        roll(Gemma2ForCausalLM(config).eval())
 
 
 def test_greedy_takes_the_most_likely_token(policy):

@@ -6,9 +6,23 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import VOCABULARY, tiny_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from generate import generate, stream
-from grpo import group_advantages, kl, loss_weights, micro_batches, policy_loss, token_logps, update
+from grpo import (
+    HeadLogps,
+    adamw,
+    group_advantages,
+    kl,
+    loss_weights,
+    micro_batches,
+    policy_loss,
+    score,
+    token_logps,
+    update,
+)
+from rewards import self_certainty
 
 # --- advantages -----------------------------------------------------------------------------------------------------
 
@@ -65,11 +79,21 @@ def sequences(lengths=((3, 5), (7, 2), (1, 6))):
     return token_ids, mask
 
 
+def in_blocks(monkeypatch, size):
+    """Let the head go through the vocabulary in blocks of `size`."""
+
+    def blocks(hidden, weight):
+        return (slice(first, first + size) for first in range(0, len(weight), size))
+
+    monkeypatch.setattr(HeadLogps, "blocks", staticmethod(blocks))
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("chunk", [2, 512])
-def test_token_logps_equal_a_loop_over_single_rows_and_positions(policy, temperature, chunk):
+@pytest.mark.parametrize("block", [1, 9, 100])
+def test_token_logps_equal_a_loop_over_single_rows_and_positions(policy, temperature, block, monkeypatch):
     token_ids, mask = sequences()
-    logps = token_logps(policy, token_ids, mask, temperature, chunk)
+    in_blocks(monkeypatch, block)
+    logps, certainty = score(policy, token_ids, mask, temperature)
     for row in range(len(token_ids)):
         for t in range(token_ids.shape[1]):
             if not mask[row, t]:
@@ -80,6 +104,7 @@ def test_token_logps_equal_a_loop_over_single_rows_and_positions(policy, tempera
             ]  # all that stands before t, and no padding
             expected = (logits / temperature).log_softmax(-1)[token_ids[row, t]]
             assert logps[row, t].item() == pytest.approx(expected.item(), abs=1e-5)
+            assert certainty[row, t].item() == pytest.approx(self_certainty(logits).item(), abs=1e-5)  # temperature 1
 
 
 def test_what_stands_in_the_padding_does_not_matter(policy):
@@ -90,34 +115,51 @@ def test_what_stands_in_the_padding_does_not_matter(policy):
     assert torch.allclose(token_logps(policy, other, mask), token_logps(policy, token_ids, mask), atol=1e-6)
 
 
-def test_the_chunked_head_gives_the_gradient_of_the_whole(qwen2):
-    token_ids, mask = sequences()
-    gradients = []
-    for chunk in (1, 4, 512):
-        qwen2.zero_grad()
-        token_logps(qwen2, token_ids, mask, chunk=chunk).sum().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in qwen2.parameters()]))
-    qwen2.zero_grad()
-    logits = qwen2(input_ids=token_ids).logits[:, :-1].log_softmax(-1)
-    (logits.gather(-1, token_ids[:, 1:, None])[..., 0] * mask[:, 1:]).sum().backward()
-    plain = torch.cat([p.grad.flatten() for p in qwen2.parameters()])
-    for gradient in gradients:
-        assert torch.allclose(gradient, plain, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_head_in_blocks_gives_the_gradient_of_the_whole(temperature, bias, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"hidden": (12, 8), "weight": (50, 8), "bias": (50,)}
+    leaves = {name: torch.randn(shape, generator=generator, requires_grad=True) for name, shape in sizes.items()}
+    targets = torch.randint(50, (12,), generator=generator)
+    targets[3] = targets[4]  # two tokens that add to the same row of the head
+    upstream = torch.randn(12, generator=generator)
+
+    def gradients(logps):
+        used = [leaf for name, leaf in leaves.items() if bias or name != "bias"]
+        return torch.autograd.grad((logps * upstream).sum(), used)
+
+    logits = torch.nn.functional.linear(leaves["hidden"], leaves["weight"], leaves["bias"] if bias else None)
+    plain = gradients((logits / temperature).log_softmax(-1).gather(-1, targets[:, None])[:, 0])
+    for block in (1, 7, 50, 1000):
+        in_blocks(monkeypatch, block)
+        logps, _ = HeadLogps.apply(
+            leaves["hidden"], leaves["weight"], leaves["bias"] if bias else None, targets, temperature
+        )
+        for ours, expected in zip(gradients(logps), plain, strict=True):
+            assert ((ours - expected).norm() / expected.norm()).item() < 1e-5
 
 
 def test_no_tensor_with_positions_and_vocabulary_is_ever_made():
-    # 1,000 completion tokens and a vocabulary of 50,000: 200 MB of logits in one piece, 1.6 MB in a chunk of 8
+    # 1,000 completion tokens and a vocabulary of 50,000: 200 MB of logits in one piece. Whatever is made by an operation
+    # is seen here; the largest should be the gradient of the head, [50,000, 32], and blocks of logits, 32 MB.
     model = tiny_model("qwen2")
     model.resize_token_embeddings(50_000, mean_resizing=False)
     token_ids = torch.zeros(10, 101, dtype=torch.long)
     mask = torch.ones_like(token_ids)
     mask[:, 0] = 0
     seen = []
-    head = model.get_output_embeddings()
-    head.register_forward_hook(lambda module, inputs, output: seen.append(output.numel()))
-    token_logps(model, token_ids, mask, chunk=8).sum().backward()
-    assert max(seen) == 8 * 50_000
-    assert len(seen) == 2 * 1000 // 8  # each chunk went through the head again in the backward pass: none was kept
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            seen.extend(x.numel() for x in tree_leaves(made) if isinstance(x, torch.Tensor))
+            return made
+
+    with Watch():
+        token_logps(model, token_ids, mask).sum().backward()
+    assert max(seen) <= 2**23
+    assert max(seen) > 50_000 * 32  # the logits were seen
 
 
 def test_half_precision_models_give_float32_log_probabilities(qwen2):
@@ -304,17 +346,73 @@ def test_sampling_and_training_see_the_same_log_probabilities(policy, temperatur
     assert metrics["kl"] is None
 
 
-def test_in_bfloat16_a_second_update_sees_the_weights_of_the_first():
-    # autocast keeps bfloat16 copies of the weights; the same two updates without that cache must give the same
-    seen = []
-    for cached in (True, False):
+@pytest.mark.parametrize("average", ["sequence", "token", "constant"])
+def test_rows_without_an_advantage_are_skipped_and_that_changes_nothing(average, monkeypatch):
+    advantages = torch.tensor([[0.0, 0, 0, 0], [0.5, 0.5, -1, 0], [0.0, 0, 0, 0]])
+    gradients, passed = [], []
+    for zero in (0.0, 1e-30):  # the second is as good as zero, and not skipped
         policy = tiny_model("qwen2")
-        optimizer = torch.optim.SGD(policy.parameters(), lr=0.3)
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cached):
-            rollouts = rolled_out(policy)
-            seen.append(update(policy, None, optimizer, rollouts, ADVANTAGES, settings(updates_per_step=2)))
-    assert seen[0]["ratio_change"] > 0.01
-    assert seen[0]["ratio_change"] == pytest.approx(seen[1]["ratio_change"], rel=1e-3)
+        before = torch.cat([p.detach().flatten() for p in policy.parameters()])
+        rollouts = rolled_out(policy)
+        monkeypatch.setattr(
+            "grpo.token_logps", lambda p, ids, *rest: (passed.append(len(ids)), token_logps(p, ids, *rest))[1]
+        )
+        optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+        update(
+            policy,
+            None,
+            optimizer,
+            rollouts,
+            advantages.masked_fill(advantages == 0, zero),
+            settings(loss_average=average),
+        )
+        gradients.append(torch.cat([p.detach().flatten() for p in policy.parameters()]) - before)
+    assert passed == [3, 12]
+    assert gradients[0].abs().max() > 1e-3
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
+
+
+def test_a_step_without_any_advantage_moves_the_weights_by_the_momentum_alone():
+    policies = [tiny_model("qwen2"), tiny_model("qwen2")]
+    rollouts = rolled_out(policies[0])
+    for policy, zero in zip(policies, (0.0, 1e-30), strict=True):
+        optimizer = adamw(policy, lr=1e-3)
+        update(policy, None, optimizer, rollouts, ADVANTAGES, settings())
+        metrics = update(policy, None, optimizer, rollouts, torch.full((3, 4), zero), settings())
+    assert metrics["grad_norm"] < 1e-6
+    for one, other in zip(policies[0].parameters(), policies[1].parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_a_bfloat16_policy_learns_by_steps_that_bfloat16_cannot_hold():
+    # At lr 1e-5 a step is a thousandth of the resolution at a weight of 1; 200 of them add up to 2e-3.
+    policy = tiny_model("qwen2").bfloat16()
+    before = [p.detach().clone() for p in policy.parameters()]
+    optimizer = adamw(policy, lr=1e-5)
+    masters = optimizer.param_groups[0]["params"]
+    for _ in range(200):
+        for p in policy.parameters():
+            (p.sum() * 0.5).backward()  # in two micro-batches
+            (p.sum() * 0.5).backward()
+        assert all(master.grad.dtype == torch.float32 and (master.grad == 1).all() for master in masters)
+        optimizer.step()
+        optimizer.zero_grad()
+    for p, master, old in zip(policy.parameters(), masters, before, strict=True):
+        assert torch.equal(p, master.bfloat16())
+        assert torch.allclose(master, old.float() - 200 * 1e-5, atol=2e-5)
+
+
+def test_a_float32_policy_is_its_own_master(qwen2):
+    masters = adamw(qwen2, lr=1e-5).param_groups[0]["params"]
+    assert all(master is p for master, p in zip(masters, qwen2.parameters(), strict=True))
+
+
+def test_a_bfloat16_policy_samples_what_it_trains():
+    policy = tiny_model("qwen2").bfloat16()
+    optimizer = adamw(policy, lr=1e-3)
+    metrics = update(policy, None, optimizer, rolled_out(policy), ADVANTAGES, settings(updates_per_step=2))
+    assert 0 < metrics["sampling_gap"] < 0.05
+    assert 0 < metrics["ratio_change"] < 1
 
 
 def test_the_first_update_has_ratio_1_and_the_second_has_not(qwen2):
