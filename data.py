@@ -173,11 +173,10 @@ def hub_answers(name: str) -> bool:
     return True
 
 
-def load_model(name: str, device: str = "cpu"):
-    """(policy, tokenizer) for `toy`, a folder or a hub id: float32 weights, dropout off. Raises BadInput.
+def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
+    """(policy, tokenizer) for `toy`, a folder or a hub id, dropout off. Raises BadInput.
 
-    Float32 also on a GPU: Adam's steps at a learning rate of 1e-6 are below the resolution of bfloat16 weights, and
-    most would be lost. Speed comes from computing in bfloat16 (autocast), not from storing in it.
+    In bfloat16 it is for sampling and for grpo.adamw, which keeps float32 masters.
     """
     transformers.utils.logging.disable_progress_bar()  # for a second of loading
     path = str(toy.base_model()) if name == "toy" else name
@@ -189,7 +188,7 @@ def load_model(name: str, device: str = "cpu"):
     try:
         local = local or not hub_answers(name)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=local)
-        policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=local)
+        policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=local)
     except (
         Exception
     ) as error:  # no such model, no network, no language model, no tokenizer, broken or unfitting weights

@@ -37,7 +37,7 @@ plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
 def prepare(model: str, problems: list[Problem], settings: argparse.Namespace):
     """(policy, tokenizer, template, prompts) of one model. Raises BadInput."""
-    policy, tokenizer = data.load_model(model, settings.device)
+    policy, tokenizer = data.load_model(model, settings.device, settings.compute)
     template = settings.template or data.default_template(tokenizer)
     room = data.context_room(policy, settings.max_new_tokens)
     return policy, tokenizer, template, data.encode_prompts(problems, tokenizer, template, room)

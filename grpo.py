@@ -54,9 +54,9 @@ class HeadLogps(torch.autograd.Function):
 
         log p(y) = z_y - logsumexp(z)                  dL/dz_j = g (1[j = y] - p_j)
 
-    and both need of the other logits only their logsumexp: blocks of logits are summed up in the forward pass, forgotten,
-    and made again in the backward pass. Memory holds [T, block] instead of [T, V] several times over, and every row of
-    W and of its gradient is touched once. (Blocks of tokens instead would write the whole gradient of W each time.)
+    and both need of the other logits only their logsumexp: blocks of logits are summed up in the forward pass,
+    forgotten, and made again in the backward pass. Memory holds [T, block] instead of [T, V] several times over, and
+    every row of W and of its gradient is touched once. (Blocks of tokens instead would write all of W's gradient each time.)
     One matrix product in four is the price. For V = 151,936, H = 1,536, T = 4,096 in float32 on a CPU that came to
     BENCH_TIME of the time of log_softmax, with BENCH_MEMORY of its peak memory: `python bench.py --parts head`.
     """
@@ -247,14 +247,27 @@ def micro_batches(lengths: torch.Tensor, budget: int) -> list[torch.Tensor]:
     return [*batches, torch.tensor(batch, device=lengths.device)]
 
 
+def trainable(policy) -> list[torch.nn.Parameter]:
+    """The parameters that are trained: all, or with --lora the adapters'."""
+    return [weight for weight in policy.parameters() if weight.requires_grad]
+
+
+@torch.no_grad()
+def write_back(policy, optimizer) -> None:
+    """Round the float32 masters that the optimiser holds into the policy's parameters (see `adamw`)."""
+    masters = [master for group in optimizer.param_groups for master in group["params"]]
+    for weight, master in zip(trainable(policy), masters, strict=True):
+        if weight is not master:
+            weight.copy_(master)  # in place: the sampler's recordings hold the address
+
+
 def adamw(policy, lr: float) -> torch.optim.AdamW:
-    """AdamW without weight decay on the parameters that require a gradient, with float32 masters of bfloat16 ones.
+    """AdamW without weight decay on what is trainable, with float32 masters of bfloat16 parameters.
 
     A step at a learning rate of 1e-6 is far below the resolution of bfloat16 (1/256 of a weight) and would be lost. So
-    the optimiser holds float32 copies, and after each step they are rounded into the policy. A float32 parameter is its
-    own master.
+    the optimiser holds float32 copies, and each step writes them back. A float32 parameter is its own master.
     """
-    weights = [weight for weight in policy.parameters() if weight.requires_grad]
+    weights = trainable(policy)
     masters = [weight if weight.dtype == torch.float32 else weight.detach().float() for weight in weights]
 
     def hand_over(master: torch.Tensor):
@@ -265,17 +278,11 @@ def adamw(policy, lr: float) -> torch.optim.AdamW:
 
         return hook
 
-    @torch.no_grad()
-    def write_back(*_) -> None:
-        for weight, master in zip(weights, masters, strict=True):
-            if weight is not master:
-                weight.copy_(master)  # in place: the sampler's recordings hold the address
-
     for weight, master in zip(weights, masters, strict=True):
         if weight is not master:
             weight.register_post_accumulate_grad_hook(hand_over(master))
     optimizer = torch.optim.AdamW(masters, lr=lr, weight_decay=0.0, fused=True)
-    optimizer.register_step_post_hook(write_back)
+    optimizer.register_step_post_hook(lambda optimizer, *_: write_back(policy, optimizer))
     return optimizer
 
 

@@ -35,7 +35,7 @@ import data
 import eval as evaluation
 from data import TEMPLATES, BadInput
 from generate import generate, stream
-from grpo import group_advantages, update
+from grpo import adamw, group_advantages, update, write_back
 from rewards import REWARDS, Sampled, read, sequence_mean
 
 # What is left open depends on the model: --model toy, or any other. (The toy is too small to gain from bfloat16.)
@@ -75,13 +75,18 @@ class Settings:
     kl: float = flag(0.005, "weight of the KL penalty to the starting model, 0 for none (Intuitor 0.005, 7B: 0.01)")
     clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2); needs --updates-per-step above 1")
     updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)")
-    micro_tokens: int = flag(8192, "tokens in one pass; lower it if memory runs out, nothing else changes")
+    micro_tokens: int | None = flag(
+        None,
+        "tokens in one pass, to suit memory: nothing else changes; default 8192, on a CPU 2048, which suits caches",
+    )
     loss_average: str = flag(
         "sequence", "sequence (GRPO eq. 3), token (DAPO; Intuitor's code) or constant (Dr. GRPO's)"
     )
     seed: int = flag(0, "of every random draw")
     device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
-    dtype: str | None = flag(None, "computed in: float32, or bfloat16 (default on a GPU); weights are always float32")
+    dtype: str | None = flag(
+        None, "of the model: float32, or bfloat16 (default on a GPU); trained are float32 weights either way"
+    )
     run: str | None = flag(None, "run folder; default runs/MODEL-REWARD-seedSEED")
     eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math; a file has none")
     eval_samples: int | None = flag(None, "samples per held-out problem; default 64 on the toy, else 8; 0: no study")
@@ -118,6 +123,9 @@ def complete(settings: Settings) -> None:
         raise BadInput(f"--data {settings.data}: the toy model reads toy problems only; give another --model")
     if settings.rollouts_per_prompt < 2:
         raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
+    device, _ = data.resolve_device(settings.device, settings.dtype)
+    if settings.micro_tokens is None:
+        settings.micro_tokens = 2048 if device == "cpu" else 8192
     at_least = dict.fromkeys(("steps", "prompts_per_step", "max_new_tokens", "updates_per_step", "micro_tokens"), 1)
     at_least |= dict.fromkeys(("kl", "warmup", "eval_samples", "eval_limit"), 0)
     for name, least in at_least.items():
@@ -135,7 +143,6 @@ def complete(settings: Settings) -> None:
         if getattr(settings, name) not in allowed:
             known = ", ".join(choice for choice in allowed if choice)
             raise BadInput(f"--{name.replace('_', '-')} {getattr(settings, name)}: unknown; choose from {known}")
-    data.resolve_device(settings.device, settings.dtype)
     if settings.eval_data is None:
         settings.eval_data = {"toy": "toy", "gsm8k": "gsm8k", "math": "math500"}.get(settings.data)
     if settings.run is None:
@@ -174,13 +181,13 @@ def prompts_of_step(number: int, step: int, settings: Settings) -> list[int]:
     return chosen
 
 
-def prepare(settings: Settings, device: str):
+def prepare(settings: Settings, device: str, dtype: torch.dtype):
     """(policy, tokenizer, problems, prompts) of a run; raises BadInput for whatever of it cannot be used."""
     problems = data.load_problems(settings.data, "train")
     number, wanted = len(problems), settings.prompts_per_step
     if number < wanted:
         raise BadInput(f"--prompts-per-step {wanted}: {settings.data} has only {number} problems; ask for fewer")
-    policy, tokenizer = data.load_model(settings.model, device)
+    policy, tokenizer = data.load_model(settings.model, device, dtype)
     settings.template = settings.template or data.default_template(tokenizer)
     room = data.context_room(policy, settings.max_new_tokens)
     prompts = data.encode_prompts(problems, tokenizer, settings.template, room)
@@ -192,11 +199,11 @@ def prepare(settings: Settings, device: str):
 
 def train(settings: Settings, resume: bool) -> None:
     """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
-    device, compute = data.resolve_device(settings.device, settings.dtype)
-    policy, tokenizer, problems, prompts = prepare(settings, device)
+    device, dtype = data.resolve_device(settings.device, settings.dtype)
+    policy, tokenizer, problems, prompts = prepare(settings, device, dtype)
     # The KL penalty is measured from the starting model: a frozen copy, and no copy where nobody would use it.
     ref_policy = copy.deepcopy(policy).requires_grad_(False) if settings.kl > 0 else None
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=settings.lr, weight_decay=0.0)
+    optimizer = adamw(policy, settings.lr)
     run, first = Path(settings.run), 0
     if resume:
         first = load_state(run, policy, optimizer, settings)
@@ -223,16 +230,12 @@ def train(settings: Settings, resume: bool) -> None:
         chosen = prompts_of_step(len(problems), step, settings)
         generator = stream(settings.seed, "rollouts", step)
         times = [time.perf_counter()]
-        # Sampling and training under the same autocast: where they round differently, the sampled tokens are not quite
-        # the policy's own, and sampling_gap grows.
-        with torch.autocast(policy.device.type, torch.bfloat16, enabled=compute == torch.bfloat16):
-            rollouts = generate(policy, [prompts[i] for i in chosen], **sampling, generator=generator)
+        rollouts = generate(policy, [prompts[i] for i in chosen], **sampling, generator=generator)
         times.append(time.perf_counter())
         sampled = read([problems[i] for i in chosen], rollouts, tokenizer)  # texts, answers, right or wrong
         rewards = REWARDS[settings.reward](sampled)  # [B, G]
         times.append(time.perf_counter())
-        with torch.autocast(policy.device.type, torch.bfloat16, enabled=compute == torch.bfloat16):
-            learned = update(policy, ref_policy, optimizer, rollouts, group_advantages(rewards), settings)
+        learned = update(policy, ref_policy, optimizer, rollouts, group_advantages(rewards), settings)
         times.append(time.perf_counter())
         metrics = {"step": step, **describe(sampled, rewards), **learned, "lr": optimizer.param_groups[0]["lr"]}
         for name, begin, end in zip(("generate", "reward", "train"), times, times[1:], strict=False):
@@ -248,8 +251,8 @@ def train(settings: Settings, resume: bool) -> None:
         if step % SAMPLES_EVERY == 0 or step == settings.steps - 1:
             append(run / "samples.jsonl", *some_samples(step, sampled, rewards))
         if (step + 1) % SAVE_EVERY == 0 or step == settings.steps - 1:
-            save_state(run, step + 1, policy, optimizer)
-    save_model(run, policy, tokenizer, settings)
+            save_state(run, step + 1, optimizer)
+    save_model(run, policy, optimizer, tokenizer, settings)
 
 
 def describe(sampled: Sampled, rewards: torch.Tensor) -> dict:
@@ -344,9 +347,10 @@ def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def save_state(run: Path, steps: int, policy, optimizer) -> None:
-    """What --resume needs, in one file that is replaced as a whole."""
-    torch.save({"steps": steps, "policy": policy.state_dict(), "optimizer": optimizer.state_dict()}, run / "state.new")
+def save_state(run: Path, steps: int, optimizer) -> None:
+    """What --resume needs, in one file that is replaced as a whole: the optimiser holds the float32 weights too."""
+    weights = optimizer.param_groups[0]["params"]
+    torch.save({"steps": steps, "weights": weights, "optimizer": optimizer.state_dict()}, run / "state.new")
     os.replace(run / "state.new", run / "state.pt")
 
 
@@ -356,8 +360,11 @@ def load_state(run: Path, policy, optimizer, settings: Settings) -> int:
     finished = "model_type" in read_config(run) and (not study_is_due(settings) or (run / "passk.json").is_file())
     if state["steps"] >= settings.steps and finished:
         raise BadInput(f"--resume: {run} has taken its {state['steps']} steps; give --steps above that")
-    policy.load_state_dict(state["policy"])
     optimizer.load_state_dict(state["optimizer"])
+    with torch.no_grad():
+        for weight, saved in zip(optimizer.param_groups[0]["params"], state["weights"], strict=True):
+            weight.copy_(saved)
+    write_back(policy, optimizer)
     for name in ("metrics.jsonl", "samples.jsonl"):
         rows = [row for row in read_rows(run / name) if row["step"] < state["steps"]]
         (run / "rows.new").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -365,11 +372,13 @@ def load_state(run: Path, policy, optimizer, settings: Settings) -> int:
     return state["steps"]
 
 
-def save_model(run: Path, policy, tokenizer, settings: Settings) -> None:
-    """The trained model as save_pretrained writes it, moved into the run folder when it is complete.
+def save_model(run: Path, policy, optimizer, tokenizer, settings: Settings) -> None:
+    """The trained model, in float32, as save_pretrained writes it, moved into the run folder when it is complete.
 
     config.json comes last: once it names an architecture, everything else is there.
     """
+    policy.float()
+    write_back(policy, optimizer)
     policy.save_pretrained(run / "saving")
     tokenizer.save_pretrained(run / "saving")
     write_config(run / "saving", read_config(run / "saving"), settings)

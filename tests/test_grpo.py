@@ -141,8 +141,8 @@ def test_the_head_in_blocks_gives_the_gradient_of_the_whole(temperature, bias, m
 
 
 def test_no_tensor_with_positions_and_vocabulary_is_ever_made():
-    # 1,000 completion tokens and a vocabulary of 50,000: 200 MB of logits in one piece. Whatever is made by an operation
-    # is seen here; the largest should be the gradient of the head, [50,000, 32], and blocks of logits, 32 MB.
+    # 1,000 completion tokens and a vocabulary of 50,000: 200 MB of logits in one piece. Whatever an operation makes is
+    # seen here; the largest should be blocks of logits, 32 MB.
     model = tiny_model("qwen2")
     model.resize_token_embeddings(50_000, mean_resizing=False)
     token_ids = torch.zeros(10, 101, dtype=torch.long)
