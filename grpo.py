@@ -56,9 +56,9 @@ class HeadLogps(torch.autograd.Function):
 
     and both need of the other logits only their logsumexp: blocks of logits are summed up in the forward pass,
     forgotten, and made again in the backward pass. Memory holds [T, block] instead of [T, V] several times over, and
-    every row of W and of its gradient is touched once. (Blocks of tokens instead would write all of W's gradient each time.)
-    One matrix product in four is the price. For V = 151,936, H = 1,536, T = 4,096 in float32 on a CPU that came to
-    BENCH_TIME of the time of log_softmax, with BENCH_MEMORY of its peak memory: `python bench.py --parts head`.
+    every row of W and of its gradient is touched once. (Blocks of tokens would write all of W's gradient each time.)
+    The price is one matrix product more to three. For V = 151,936, H = 1,536, T = 4,096 in float32 on a CPU that came
+    to BENCH_TIME of the time of log_softmax, with BENCH_MEMORY of its peak memory: `python bench.py --parts head`.
     """
 
     @staticmethod
@@ -74,23 +74,26 @@ class HeadLogps(torch.autograd.Function):
         return logits if bias is None else logits.add_(bias[block].float())
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, temperature):
+    def forward(ctx, hidden, weight, bias, targets, temperature, with_certainty):
         """hidden [T, H], weight [V, H], bias [V] or None, targets [T] -> log-probabilities and self-certainty, [T]."""
-        logsumexp = raw = torch.full(targets.shape, -torch.inf, device=hidden.device)
-        total = torch.zeros_like(raw)
+        logsumexp = torch.full(targets.shape, -torch.inf, device=hidden.device)
+        raw, total = logsumexp, torch.zeros_like(logsumexp)  # of the logits at temperature 1
         for block in HeadLogps.blocks(hidden, weight):
             logits = HeadLogps.logits(hidden, weight, bias, block)
-            total = total + logits.sum(-1)
-            raw = torch.logaddexp(raw, logits.logsumexp(-1))
-            if temperature != 1:
+            if with_certainty:
+                total += logits.sum(-1)
+                raw = torch.logaddexp(raw, logits.logsumexp(-1))
+            if temperature != 1 or not with_certainty:
                 logsumexp = torch.logaddexp(logsumexp, logits.div_(temperature).logsumexp(-1))
-        logsumexp = raw if temperature == 1 else logsumexp
+        logsumexp = raw if temperature == 1 and with_certainty else logsumexp
         at_target = (hidden.float() * weight[targets].float()).sum(-1)
         at_target = at_target if bias is None else at_target + bias[targets].float()
         ctx.save_for_backward(hidden, weight, bias, targets, logsumexp)
         ctx.temperature = temperature
-        certainty = raw - total / len(weight) - math.log(len(weight))  # KL(U || p), rewards.self_certainty
-        ctx.mark_non_differentiable(certainty)
+        # KL(U || p) = logsumexp(z) - mean(z) - log V, as in rewards.self_certainty
+        certainty = raw - total / len(weight) - math.log(len(weight)) if with_certainty else None
+        if with_certainty:
+            ctx.mark_non_differentiable(certainty)
         return at_target / temperature - logsumexp, certainty
 
     @staticmethod
@@ -113,7 +116,7 @@ class HeadLogps(torch.autograd.Function):
             d_weight.index_add_(0, targets, (scale * hidden).to(weight.dtype))
         if d_bias is not None:
             d_bias.index_add_(0, targets, scale[:, 0].to(bias.dtype))
-        return d_hidden.to(hidden.dtype), d_weight, d_bias, None, None
+        return d_hidden.to(hidden.dtype), d_weight, d_bias, None, None, None
 
 
 def token_logps(policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -123,27 +126,28 @@ def token_logps(policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature
     the right from being seen. Only completion tokens go through the head, and never as [N, S, V] logits (31 GB for 256
     rows of 200 tokens and Qwen2.5's vocabulary): see HeadLogps.
     """
-    return score(policy, token_ids, mask, temperature)[0]
+    return score(policy, token_ids, mask, temperature, with_certainty=False)[0]
 
 
-def score(policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0) -> tuple[torch.Tensor, ...]:
-    """As token_logps, and beside the log-probabilities the self-certainty KL(U || p) at temperature 1: [N, S] each.
+def score(policy, token_ids, mask, temperature: float = 1.0, with_certainty: bool = True) -> tuple[torch.Tensor, ...]:
+    """token_logps, and from the same pass the self-certainty KL(U || p) at temperature 1, detached: [N, S] each.
 
-    The self-certainty, detached, is by the model given, which need not be the one that sampled the tokens.
+    It is the certainty of the model given, which need not be the one that sampled the tokens.
     """
     hidden = policy.base_model(input_ids=token_ids, use_cache=False).last_hidden_state  # [N, S, H]
     wanted = mask[:, 1:].bool()  # the hidden state at t predicts the token at t + 1
     inputs, targets = hidden[:, :-1][wanted], token_ids[:, 1:][wanted]  # [T, H], [T]
-    if len(targets) == 0:
-        return torch.zeros(token_ids.shape, device=token_ids.device), torch.zeros(
-            token_ids.shape, device=token_ids.device
-        )
     head = policy.get_output_embeddings()
-    with torch.autocast(inputs.device.type, enabled=False):
-        values = HeadLogps.apply(inputs.to(head.weight.dtype), head.weight, head.bias, targets, temperature)  # [T] each
-    # Not in place: column 0, which nothing predicts, is put in front.
     zeros = torch.zeros(token_ids.shape, dtype=torch.float32, device=token_ids.device)  # [N, S]
-    return tuple(torch.cat([zeros[:, :1], zeros[:, 1:].masked_scatter(wanted, x)], dim=1) for x in values)
+    if len(targets) == 0:
+        return zeros, zeros
+    with torch.autocast(inputs.device.type, enabled=False):
+        inputs = inputs.to(head.weight.dtype)
+        values = HeadLogps.apply(inputs, head.weight, head.bias, targets, temperature, with_certainty)  # [T] each
+    # Not in place: column 0, which nothing predicts, is put in front.
+    return tuple(
+        None if x is None else torch.cat([zeros[:, :1], zeros[:, 1:].masked_scatter(wanted, x)], dim=1) for x in values
+    )
 
 
 def kl(logps: torch.Tensor, ref_logps: torch.Tensor, kind: str = "k3") -> torch.Tensor:

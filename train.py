@@ -77,7 +77,7 @@ class Settings:
     updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)")
     micro_tokens: int | None = flag(
         None,
-        "tokens in one pass, to suit memory: nothing else changes; default 8192, on a CPU 2048, which suits caches",
+        "tokens in one pass, to suit memory: nothing else changes; default 8192, on a CPU 1024, which suits its caches",
     )
     loss_average: str = flag(
         "sequence", "sequence (GRPO eq. 3), token (DAPO; Intuitor's code) or constant (Dr. GRPO's)"
@@ -125,7 +125,7 @@ def complete(settings: Settings) -> None:
         raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
     device, _ = data.resolve_device(settings.device, settings.dtype)
     if settings.micro_tokens is None:
-        settings.micro_tokens = 2048 if device == "cpu" else 8192
+        settings.micro_tokens = 1024 if device == "cpu" else 8192
     at_least = dict.fromkeys(("steps", "prompts_per_step", "max_new_tokens", "updates_per_step", "micro_tokens"), 1)
     at_least |= dict.fromkeys(("kl", "warmup", "eval_samples", "eval_limit"), 0)
     for name, least in at_least.items():

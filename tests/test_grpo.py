@@ -134,7 +134,7 @@ def test_the_head_in_blocks_gives_the_gradient_of_the_whole(temperature, bias, m
     for block in (1, 7, 50, 1000):
         in_blocks(monkeypatch, block)
         logps, _ = HeadLogps.apply(
-            leaves["hidden"], leaves["weight"], leaves["bias"] if bias else None, targets, temperature
+            leaves["hidden"], leaves["weight"], leaves["bias"] if bias else None, targets, temperature, False
         )
         for ours, expected in zip(gradients(logps), plain, strict=True):
             assert ((ours - expected).norm() / expected.norm()).item() < 1e-5

@@ -1,0 +1,486 @@
+"""bench.py: how fast is it, next to what you would use instead?
+
+    python bench.py                                             the toy on this machine: rollouts, tail, step
+    python bench.py --model qwen2.5-0.5b --prompts 8 --group 8 --new-tokens 64 --parts rollouts
+    python bench.py --model qwen2.5-1.5b --parts head
+
+Every line compares two ways to do the same work, with the same model, in one process, in turn: A B A B ... What counts
+is the ratio of a pair, because a machine's speed drifts. The table gives the median ratio and its range.
+
+    rollouts   generate() against transformers' model.generate(num_return_sequences=G), default and static cache. Each
+               row has the same number of tokens in both: on the toy, the mixed lengths that it sampled once.
+    tail       a study whose lengths have a long tail (8 to 512, mean 64), in 128 slots that are refilled, against the
+               same slots in batches, each of which waits for its longest row
+    step       a whole GRPO step against TRL's GRPOTrainer, if that is installed (toy only)
+    head       log-probabilities, self-certainty and their gradient against log_softmax of all logits: time and memory
+    limits     decoding and training against what this machine's memory and matrix units could do at best
+
+Sizes are built from their public configurations with random weights, so nothing is downloaded; speed does not depend on
+what the weights are. Results go into results/bench-MODEL-DEVICE.json, with the machine they came from.
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import transformers
+
+import data
+from data import BadInput
+from generate import generate, generate_rows, stream
+from grpo import HeadLogps, adamw, group_advantages, update
+from rewards import correct, read, self_certainty
+
+VOCABULARY = 151_936
+SIZES = {  # Qwen2.5's config.json: hidden, intermediate, layers, heads, kv heads; all three tie head and embeddings
+    "qwen2.5-0.5b": (896, 4864, 24, 14, 2),
+    "qwen2.5-1.5b": (1536, 8960, 28, 12, 2),
+    "qwen2.5-3b": (2048, 11008, 36, 16, 2),
+}
+PARTS = ("rollouts", "tail", "step", "head", "limits")
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def seconds(work, device: str) -> float:
+    """How long work() takes, with all that it has started on the GPU."""
+    begin = time.perf_counter()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def in_turn(ways: dict, repeats: int, device: str) -> dict:
+    """Seconds of each way, run in turn after one run of each that is not counted; ratios to the first, the project's.
+
+    Returns {way: {"seconds": [...], "ratio": median, "ratio_range": [lowest, highest]}}.
+    """
+    times = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, work in ways.items():
+            taken = seconds(work, device)
+            if repeat:
+                times[name].append(taken)
+    return compare(times)
+
+
+def compare(times: dict[str, list[float]]) -> dict:
+    """The times of ways that ran in turn, with their ratios to the first."""
+    ours, results = next(iter(times.values())), {}
+    for name, taken in times.items():
+        ratios = [other / own for other, own in zip(taken, ours, strict=True)]
+        spread = [min(ratios), max(ratios)]
+        results[name] = {"seconds": taken, "ratio": statistics.median(ratios), "ratio_range": spread}
+    return results
+
+
+def peak_memory(work, device: str) -> int:
+    """The most bytes that work() held beyond what was held before: of the GPU, or of the process."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before, peak, over = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            peak[0] = max(peak[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    over.set()
+    watcher.join()
+    return peak[0] - before
+
+
+# --- the parts ------------------------------------------------------------------------------------------------------
+
+
+def make_model(name: str, device: str, dtype: torch.dtype):
+    """(policy, tokenizer) of the toy, or (policy, None) of a size with random weights."""
+    if name == "toy":
+        return data.load_model("toy", device, dtype)
+    hidden, intermediate, layers, heads, kv_heads = SIZES[name]
+    config = transformers.Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        return transformers.Qwen2ForCausalLM(config).to(dtype).eval(), None
+
+
+def make_prompts(policy, tokenizer, settings) -> list[list[int]]:
+    """--prompts prompts: of the toy's training problems, or of random tokens, up to --prompt-tokens long."""
+    if tokenizer is not None:
+        problems = data.load_problems("toy", "train", settings.prompts)
+        return data.encode_prompts(problems, tokenizer, "plain", data.context_room(policy, settings.new_tokens))
+    generator, most = stream("prompts"), settings.prompt_tokens
+    lengths = torch.randint(most * 3 // 4, most + 1, (settings.prompts,), generator=generator).tolist()
+    return [torch.randint(1000, 100_000, (length,), generator=generator).tolist() for length in lengths]
+
+
+def bench_rollouts(policy, tokenizer, settings) -> dict:
+    """generate() against model.generate(), every row with the same number of tokens."""
+    prompts, group, device = make_prompts(policy, tokenizer, settings), settings.group, settings.device
+    N, T, width = len(prompts) * group, settings.new_tokens, max(map(len, prompts))
+    counts = torch.full((N,), T)
+    if tokenizer is not None:
+        sampled = generate(policy, prompts, group, T, eos_ids=data.end_tokens(policy, tokenizer), generator=stream(0))
+        counts = sampled.mask.sum(dim=1)
+    padded = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    limits = counts.to(device)
+
+    class Full(transformers.StoppingCriteria):
+        def __call__(self, input_ids, scores, **kwargs):
+            return input_ids.shape[1] - width >= limits
+
+    def theirs(cache: str | None):
+        # As a user would who knows of its defaults: no top_k, and no end token beside the forced lengths.
+        flags = {"do_sample": True, "top_k": 0, "temperature": 1.0, "max_new_tokens": T, "eos_token_id": None}
+        with torch.no_grad():
+            policy.generate(
+                input_ids=padded,
+                attention_mask=seen,
+                num_return_sequences=group,
+                pad_token_id=0,
+                cache_implementation=cache,
+                stopping_criteria=transformers.StoppingCriteriaList([Full()]),
+                **flags,
+            )
+
+    ways = {
+        "generate.py": lambda: generate(policy, prompts, group, counts.tolist(), generator=stream(0)),
+        "model.generate": lambda: theirs(None),
+        "model.generate, static cache": lambda: theirs("static"),
+    }
+    results = in_turn(ways, settings.repeats, device)
+    tokens = counts.sum().item()
+    for result in results.values():
+        result["tokens_per_second"] = tokens / statistics.median(result["seconds"])
+    shape = {"prompts": len(prompts), "group": group, "longest_prompt": width}
+    return {**shape, "tokens": tokens, "longest": counts.max().item(), "ways": results}
+
+
+def bench_tail(policy, tokenizer, settings) -> dict:
+    """A study of 1,024 rows in 128 slots; lengths from 8 to 512 by a power law of density x^-1.5, whose mean is 64."""
+    rows, slots, device = 1024, 128, settings.device
+    u = torch.rand(rows, generator=stream("tail"))
+    counts = ((8**-0.5 - u * (8**-0.5 - 512**-0.5)) ** -2).long().tolist()
+    prompts = [make_prompts(policy, tokenizer, settings)[0]] * 8
+
+    def refilled():
+        for _ in generate_rows(policy, prompts, rows // 8, counts, generator=stream(0), slots=slots):
+            pass
+
+    def in_batches():
+        for first in range(0, rows, slots):
+            generate(policy, prompts[:1], slots, max(counts[first : first + slots]), generator=stream(0))
+
+    ways = in_turn({"refilled": refilled, "in batches": in_batches}, settings.repeats, device)
+    return {"rows": rows, "slots": slots, "mean": sum(counts) / rows, "longest": max(counts), "ways": ways}
+
+
+def our_step(policy, tokenizer, problems, prompts, settings):
+    """A function that takes one GRPO step, as train.py does, with a learning rate of 0: every step is alike."""
+    optimizer = adamw(policy, lr=0.0)
+    names = {"temperature": 1.0, "kl": 0.0, "clip": 0.2, "loss_average": "sequence", "updates_per_step": 1}
+    names |= {"max_new_tokens": settings.new_tokens, "micro_tokens": settings.micro_tokens}
+    ends = data.end_tokens(policy, tokenizer)
+    numbers = iter(range(10**9))
+
+    def step() -> None:
+        generator = stream("step", next(numbers))
+        rollouts = generate(policy, prompts, settings.group, settings.new_tokens, eos_ids=ends, generator=generator)
+        rewards = correct(read(problems, rollouts, tokenizer))
+        update(policy, None, optimizer, rollouts, group_advantages(rewards), SimpleNamespace(**names))
+
+    return step
+
+
+def bench_step(policy, tokenizer, settings) -> dict:
+    """A whole step against TRL's GRPOTrainer: same model, prompts, group, reward, sampling; no KL penalty in either."""
+    if tokenizer is None:
+        return {"skipped": "needs the toy: a size has no tokenizer"}
+    try:
+        import trl
+        from datasets import Dataset
+    except ImportError:
+        return {"skipped": "TRL is not installed: pip install trl"}
+    problems = data.load_problems("toy", "train", settings.prompts)
+    prompts = data.encode_prompts(problems, tokenizer, "plain", data.context_room(policy, settings.new_tokens))
+    ours = our_step(copy.deepcopy(policy), tokenizer, problems, prompts, settings)
+    times = {"minreason": [], f"TRL {trl.__version__}": []}
+
+    class InTurn(transformers.TrainerCallback):
+        def on_step_begin(self, *args, **kwargs):
+            self.begin = time.perf_counter()
+
+        def on_step_end(self, *args, **kwargs):
+            theirs = time.perf_counter() - self.begin
+            for name, taken in zip(times, (seconds(ours, settings.device), theirs), strict=True):
+                times[name].append(taken)
+
+    def reward(completions, answer, **kwargs):
+        import verify
+
+        return [float(right) for right in verify.grade(completions, answer, ["number"] * len(answer))]
+
+    rows = [{"prompt": tokenizer.decode(ids), "answer": p.answer} for ids, p in zip(prompts, problems, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        flags = trl.GRPOConfig(
+            output_dir=folder,
+            use_cpu=settings.device == "cpu",
+            per_device_train_batch_size=len(prompts) * settings.group,
+            num_generations=settings.group,
+            max_completion_length=settings.new_tokens,
+            temperature=1.0,
+            top_k=0,
+            beta=0.0,
+            learning_rate=0.0,
+            lr_scheduler_type="constant",
+            max_steps=settings.repeats + 2,
+            bf16=policy.dtype == torch.bfloat16,
+            gradient_checkpointing=False,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+        )
+        trl.GRPOTrainer(
+            model=policy,
+            reward_funcs=reward,
+            args=flags,
+            train_dataset=Dataset.from_list(rows * (settings.repeats + 2)),
+            processing_class=tokenizer,
+            callbacks=[InTurn()],
+        ).train()
+    return {"prompts": len(prompts), "group": settings.group, "ways": compare({k: v[2:] for k, v in times.items()})}
+
+
+def bench_head(policy, tokenizer, settings) -> dict:
+    """HeadLogps against the plain way, for --head-tokens hidden states: time, memory, gradients."""
+    V, H = policy.get_output_embeddings().weight.shape
+    generator = torch.Generator(settings.device).manual_seed(0)
+    shapes = {"hidden": (settings.head_tokens, H), "weight": (V, H)}
+    scale = {"hidden": 1.0, "weight": 0.02}
+    leaves = {
+        name: (torch.randn(shape, generator=generator, device=settings.device) * scale[name]).to(policy.dtype)
+        for name, shape in shapes.items()
+    }
+    hidden, weight = (leaf.requires_grad_() for leaf in leaves.values())
+    targets = torch.randint(V, (settings.head_tokens,), generator=generator, device=settings.device)
+    upstream = torch.randn(settings.head_tokens, generator=generator, device=settings.device)
+
+    def ours(with_certainty: bool = True) -> None:
+        logps, _ = HeadLogps.apply(hidden, weight, None, targets, 1.0, with_certainty)
+        (logps * upstream).sum().backward()
+
+    def plain() -> None:
+        logits = (hidden @ weight.t()).float()
+        logps = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+        with torch.no_grad():
+            self_certainty(logits)
+        (logps * upstream).sum().backward()
+
+    def fresh(work):
+        def run():
+            hidden.grad = weight.grad = None
+            work()
+
+        return run
+
+    gradients = []
+    for work in (ours, plain):
+        fresh(work)()
+        gradients.append((hidden.grad.float(), weight.grad.float()))
+    errors = [((a - b).norm() / b.norm()).item() for a, b in zip(*gradients, strict=True)]
+    del gradients
+    ways = {"HeadLogps": ours, "log_softmax": plain, "HeadLogps without certainty": lambda: ours(False)}
+    hidden.grad = weight.grad = None
+    memory = {name: peak_memory(fresh(work), settings.device) for name, work in ways.items()}
+    results = in_turn({name: fresh(work) for name, work in ways.items()}, settings.repeats, settings.device)
+    for name, result in results.items():
+        result["peak_bytes"] = memory[name]
+    sizes = {"tokens": settings.head_tokens, "vocabulary": V, "hidden": H}
+    return {**sizes, "gradient_error": max(errors), "ways": results}
+
+
+def machine_limits(device: str, dtype: torch.dtype) -> dict[str, float]:
+    """What this machine reaches in its best case: matrix products (FLOP/s) and copies (bytes/s read and written)."""
+    size = 8192 if device != "cpu" else 2048
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    source = torch.zeros(2**30 if device != "cpu" else 2**28, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best = {}
+    for name, work, amount in (
+        ("flops", lambda: torch.mm(a, b), 2 * size**3),
+        ("bandwidth", lambda: target.copy_(source), 2 * len(source)),
+    ):
+        best[name] = amount / min(seconds(work, device) for _ in range(10))
+    return best
+
+
+def bench_limits(policy, tokenizer, settings) -> dict:
+    """Decoding and the training pass against the machine's limits; every row with --new-tokens tokens.
+
+    A decoding step of n rows with c tokens of context reads the weights W once, or multiplies them at full speed,
+    whichever takes longer, and reads all keys and values once:
+
+        max(bytes(W) / bandwidth, 2 n |W| / flops) + n c bytes(kv) / bandwidth
+
+    Training: 6 operations per weight and token, the head's for completion tokens only, plus attention's.
+    """
+    limits, config, device = machine_limits(settings.device, policy.dtype), policy.config, settings.device
+    prompts, group, T = make_prompts(policy, tokenizer, settings), settings.group, settings.new_tokens
+    N, bytes_each = len(prompts) * group, policy.dtype.itemsize
+    head = policy.get_output_embeddings().weight.numel()
+    total = sum(p.numel() for p in policy.parameters())
+    body = total - policy.get_input_embeddings().weight.numel() - (0 if config.tie_word_embeddings else head)
+    head_dim = config.hidden_size // config.num_attention_heads
+    kv = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * bytes_each  # bytes of a token
+
+    rollouts = generate(policy, prompts, group, T, generator=stream(0))  # also the warm-up
+    decoding = [seconds(lambda: generate(policy, prompts, group, T, generator=stream(0)), device)]
+    prefilling = [seconds(lambda: generate(policy, prompts, group, 1, generator=stream(0)), device) for _ in range(2)]
+    decode_seconds = min(decoding) - min(prefilling)
+    context = rollouts.prompt_lengths.float().mean().item() + T / 2
+    fastest = max((body + head) * bytes_each / limits["bandwidth"], 2 * N * (body + head) / limits["flops"])
+    fastest = (T - 1) * (fastest + N * context * kv / limits["bandwidth"])
+
+    length = rollouts.prompt_lengths.float().mean().item() + T
+    operations = 6 * N * (body * length + head * T)
+    operations += 3 * 4 * config.num_hidden_layers * config.hidden_size * N * length**2 / 2  # causal attention
+    names = {"temperature": 1.0, "kl": 0.0, "clip": 0.2, "loss_average": "sequence", "updates_per_step": 1}
+    names |= {"max_new_tokens": T, "micro_tokens": settings.micro_tokens}
+    optimizer = adamw(policy, lr=0.0)
+    advantages = torch.ones(len(prompts), group)
+
+    def train() -> None:
+        update(policy, None, optimizer, rollouts, advantages, SimpleNamespace(**names))
+
+    train()
+    train_seconds = min(seconds(train, device) for _ in range(2))
+    memory = torch.cuda.max_memory_allocated() if device != "cpu" else None
+    return {
+        "rows": N,
+        "machine": limits,
+        "decode_seconds": decode_seconds,
+        "decode_tokens_per_second": N * (T - 1) / decode_seconds,
+        "decode_of_roofline": fastest / decode_seconds,
+        "train_seconds": train_seconds,
+        "train_of_peak": operations / limits["flops"] / train_seconds,
+        "peak_bytes": memory,
+    }
+
+
+# --- command line ---------------------------------------------------------------------------------------------------
+
+
+def table(results: dict) -> str:
+    """One line per way, with the median of its seconds and its ratio to the project's."""
+    lines = [f"{'':<38}{'seconds':>9}{'times ours':>12}   lowest .. highest"]
+    for part, result in results.items():
+        if "skipped" in result:
+            lines.append(f"{part}: skipped; {result['skipped']}")
+        for name, way in result.get("ways", {}).items():
+            low, high = way["ratio_range"]
+            median = statistics.median(way["seconds"])
+            line = f"{part + ': ' + name:<38}{median:>9.3f}{way['ratio']:>12.2f}   {low:.2f} .. {high:.2f}"
+            lines.append(line + (f"   {way['peak_bytes'] / 1e9:.2f} GB" if "peak_bytes" in way else ""))
+        if "gradient_error" in result:
+            lines.append(f"head: relative error of the gradient {result['gradient_error']:.1e}")
+        if "decode_of_roofline" in result:
+            lines.append(
+                f"limits: decoding {result['decode_tokens_per_second']:,.0f} tokens/s, "
+                f"{result['decode_of_roofline']:.0%} of the roofline; training {result['train_of_peak']:.0%} of peak"
+            )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="bench.py", description="How fast is it?", usage="python bench.py [flags]")
+    parser.add_argument("--model", default="toy", help=f"toy, {', '.join(SIZES)}; default toy")
+    parser.add_argument("--parts", nargs="+", help=f"of {' '.join(PARTS)}; default rollouts tail step, sizes: rollouts")
+    parser.add_argument("--prompts", type=int, default=16, help="B; default 16")
+    parser.add_argument("--group", type=int, default=16, help="G; default 16")
+    parser.add_argument("--prompt-tokens", type=int, default=256, help="of the longest prompt of a size; default 256")
+    parser.add_argument("--new-tokens", type=int, default=80, help="default 80")
+    parser.add_argument("--head-tokens", type=int, default=4096, help="for the head; default 4096")
+    parser.add_argument("--micro-tokens", type=int, help="default 1024 on a CPU, else 8192")
+    parser.add_argument("--repeats", type=int, default=5, help="counted runs of each way; default 5")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto", help="float32 or bfloat16; default bfloat16 on a GPU")
+    parser.add_argument("--out", help="default results/bench-MODEL-DEVICE.json")
+    settings = parser.parse_args(argv)
+    try:
+        if settings.model != "toy" and settings.model not in SIZES:
+            raise BadInput(f"--model {settings.model}: unknown; choose from toy, {', '.join(SIZES)}")
+        for name in ("prompts", "group", "prompt_tokens", "new_tokens", "head_tokens", "repeats"):
+            if getattr(settings, name) < 1:
+                raise BadInput(f"--{name.replace('_', '-')} {getattr(settings, name)}: must be at least 1")
+        parts = settings.parts or (["rollouts", "tail", "step"] if settings.model == "toy" else ["rollouts"])
+        for part in parts:
+            if part not in PARTS:
+                raise BadInput(f"--parts {part}: unknown; choose from {' '.join(PARTS)}")
+        settings.device, dtype = data.resolve_device(settings.device, settings.dtype)
+    except BadInput as error:
+        print(f"bench.py: {error}", file=sys.stderr)
+        return 2
+    settings.micro_tokens = settings.micro_tokens or (1024 if settings.device == "cpu" else 8192)
+    policy, tokenizer = make_model(settings.model, settings.device, dtype)
+    run = {
+        "rollouts": bench_rollouts,
+        "tail": bench_tail,
+        "step": bench_step,
+        "head": bench_head,
+        "limits": bench_limits,
+    }
+    results = {part: run[part](policy, tokenizer, settings) for part in parts}
+    on_gpu = settings.device != "cpu"
+    machine = {
+        "device": torch.cuda.get_device_name()
+        if on_gpu
+        else f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+    print(table(results))
+    out = Path(settings.out or f"results/bench-{settings.model}-{settings.device.partition(':')[0]}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    flags = {name: value for name, value in vars(settings).items() if name != "out"} | {"dtype": str(dtype)}
+    out.write_text(json.dumps({"machine": machine, "flags": flags, "results": results}, indent=1) + "\n")
+    print(f"In {out}: every time that was taken.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
