@@ -30,6 +30,7 @@ import toy
 from data import BadInput, Problem
 from generate import generate_rows, stream
 from passk import curve, powers_of_two
+from plan import check_sampler
 from verify import extract_answer, grade
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
@@ -40,7 +41,12 @@ def prepare(model: str, problems: list[Problem], settings: argparse.Namespace):
     policy, tokenizer = data.load_model(model, settings.device, settings.compute)
     template = settings.template or data.default_template(tokenizer)
     room = data.context_room(policy, settings.max_new_tokens)
-    return policy, tokenizer, template, data.encode_prompts(problems, tokenizer, template, room)
+    prompts = data.encode_prompts(problems, tokenizer, template, room)
+    try:
+        check_sampler(policy, max(map(len, prompts)) + settings.max_new_tokens)
+    except ValueError as error:
+        raise BadInput(f"{model}: cannot be sampled from: {error}") from None
+    return policy, tokenizer, template, prompts
 
 
 def sample(model: str, problems: list[Problem], settings: argparse.Namespace):

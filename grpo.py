@@ -47,6 +47,11 @@ def group_advantages(rewards: torch.Tensor, scale: str = "std", eps: float = 1e-
     return advantages.masked_fill(equal, 0.0)
 
 
+def block_size(device: torch.device) -> int:
+    """Logits in a block of HeadLogps: 32 MB in float32, on a GPU 512 MB."""
+    return 2**27 if device.type == "cuda" else 2**23
+
+
 class HeadLogps(torch.autograd.Function):
     """log softmax(W h / temperature) at the targets, for T hidden states at once, and their self-certainty.
 
@@ -63,8 +68,8 @@ class HeadLogps(torch.autograd.Function):
 
     @staticmethod
     def blocks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[slice]:
-        """Slices of the vocabulary for which [T, block] float32 logits take 32 MB, on a GPU 512 MB."""
-        block = max(1, (2**27 if hidden.is_cuda else 2**23) // len(hidden))
+        """Slices of the vocabulary, such that [T, slice] has block_size entries at most."""
+        block = max(1, block_size(hidden.device) // len(hidden))
         return (slice(first, first + block) for first in range(0, len(weight), block))
 
     @staticmethod

@@ -30,12 +30,14 @@ from typing import get_args
 
 import torch
 from tqdm import tqdm
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 import data
 import eval as evaluation
 from data import TEMPLATES, BadInput
 from generate import generate, stream
 from grpo import adamw, group_advantages, update, write_back
+from plan import fits, memory_plan
 from rewards import REWARDS, Sampled, read, sequence_mean
 
 # What is left open depends on the model: --model toy, or any other. (The toy is too small to gain from bfloat16.)
@@ -82,6 +84,11 @@ class Settings:
     loss_average: str = flag(
         "sequence", "sequence (GRPO eq. 3), token (DAPO; Intuitor's code) or constant (Dr. GRPO's)"
     )
+    lora: int = flag(0, "rank of LoRA adapters on all linear layers, trained in place of the weights; 0 for none")
+    gradient_checkpointing: bool = flag(
+        False, "compute layers again in the backward pass: a third more time, less memory"
+    )
+    compile: bool = flag(False, "torch.compile the layers for training: minutes at the start, for long runs on a GPU")
     seed: int = flag(0, "of every random draw")
     device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str | None = flag(
@@ -104,7 +111,8 @@ def parse(argv: list[str] | None) -> tuple[Settings, set[str], argparse.Namespac
         text = f.metadata["help"] + ("" if f.default is None else f"; default {f.default}")
         kind = (get_args(f.type) or (f.type,))[0]
         name = f"--{f.name.replace('_', '-')}"
-        parser.add_argument(name, type=kind, default=argparse.SUPPRESS, help=text, metavar=kind.__name__.upper())
+        value = {"action": "store_true"} if kind is bool else {"type": kind, "metavar": kind.__name__.upper()}
+        parser.add_argument(name, default=argparse.SUPPRESS, help=text, **value)
     parser.add_argument("--resume", action="store_true", help="go on with the run in the run folder, up to --steps")
     parser.add_argument("--overwrite", action="store_true", help="delete the run in the run folder and start again")
     arguments = parser.parse_args(argv)
@@ -127,7 +135,7 @@ def complete(settings: Settings) -> None:
     if settings.micro_tokens is None:
         settings.micro_tokens = 1024 if device == "cpu" else 8192
     at_least = dict.fromkeys(("steps", "prompts_per_step", "max_new_tokens", "updates_per_step", "micro_tokens"), 1)
-    at_least |= dict.fromkeys(("kl", "warmup", "eval_samples", "eval_limit"), 0)
+    at_least |= dict.fromkeys(("kl", "warmup", "lora", "eval_samples", "eval_limit"), 0)
     for name, least in at_least.items():
         if not getattr(settings, name) >= least:
             raise BadInput(f"--{name.replace('_', '-')} {getattr(settings, name)}: must be at least {least}")
@@ -158,7 +166,18 @@ def resumed(settings: Settings, given: set[str]) -> Settings:
         raise BadInput(f"--resume: {settings.run} holds no run with a saved state; start it without --resume")
     old = Settings(**saved["minreason"])
     for name in given:
-        if name in ("run", "steps", "eval_data", "eval_samples", "eval_limit", "device", "dtype", "micro_tokens"):
+        if name in (
+            "run",
+            "steps",
+            "eval_data",
+            "eval_samples",
+            "eval_limit",
+            "device",
+            "dtype",
+            "micro_tokens",
+            "gradient_checkpointing",
+            "compile",
+        ):
             setattr(old, name, getattr(settings, name))
         elif getattr(old, name) != getattr(settings, name):
             shown = f"--{name.replace('_', '-')}"
@@ -181,8 +200,28 @@ def prompts_of_step(number: int, step: int, settings: Settings) -> list[int]:
     return chosen
 
 
+def adapt(policy, settings: Settings):
+    """Make the policy ready for --lora and --gradient-checkpointing; returns what can merge the adapters, or None."""
+    adapted = None
+    if settings.lora:
+        try:
+            import peft
+        except ImportError:
+            raise BadInput("--lora needs the package peft: pip install peft") from None
+        flags = peft.LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear")
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)  # peft draws the adapters from torch's own stream
+            adapted = peft.get_peft_model(policy, flags)  # puts them into the policy's layers
+    if settings.gradient_checkpointing:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+        for module in policy.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.training = True  # only then it checkpoints; what is inside stays in eval mode, without dropout
+    return adapted
+
+
 def prepare(settings: Settings, device: str, dtype: torch.dtype):
-    """(policy, tokenizer, problems, prompts) of a run; raises BadInput for whatever of it cannot be used."""
+    """(policy, adapted, tokenizer, problems, prompts) of a run; raises BadInput for whatever of it cannot be used."""
     problems = data.load_problems(settings.data, "train")
     number, wanted = len(problems), settings.prompts_per_step
     if number < wanted:
@@ -194,15 +233,30 @@ def prepare(settings: Settings, device: str, dtype: torch.dtype):
     if study_is_due(settings):  # its problems must be usable now, and not only after hours of training
         held_out = data.load_problems(settings.eval_data, "test", settings.eval_limit)
         data.encode_prompts(held_out, tokenizer, settings.template, room)
-    return policy, tokenizer, problems, prompts
+    adapted = adapt(policy, settings)
+    try:
+        line, enough = fits(policy, memory_plan(policy, settings, max(map(len, prompts))))
+    except ValueError as error:
+        raise BadInput(f"--model {settings.model}: cannot be sampled from: {error}") from None
+    print(line)
+    if not enough:
+        raise BadInput(
+            "this needs more memory than there is: lower --micro-tokens, --prompts-per-step or --max-new-tokens, or "
+            "give --gradient-checkpointing or --lora 32"
+        )
+    return policy, adapted, tokenizer, problems, prompts
 
 
 def train(settings: Settings, resume: bool) -> None:
     """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
     device, dtype = data.resolve_device(settings.device, settings.dtype)
-    policy, tokenizer, problems, prompts = prepare(settings, device, dtype)
-    # The KL penalty is measured from the starting model: a frozen copy, and no copy where nobody would use it.
-    ref_policy = copy.deepcopy(policy).requires_grad_(False) if settings.kl > 0 else None
+    policy, adapted, tokenizer, problems, prompts = prepare(settings, device, dtype)
+    ref_policy = None
+    if settings.kl > 0:
+        # The KL penalty is measured from the starting model: a frozen copy, which shares what is frozen anyway. (With
+        # adapters it copies these alone: they start as zero.)
+        shared = {id(p): p for p in policy.parameters() if not p.requires_grad}
+        ref_policy = copy.deepcopy(policy, shared).requires_grad_(False)
     optimizer = adamw(policy, settings.lr)
     run, first = Path(settings.run), 0
     if resume:
@@ -224,13 +278,19 @@ def train(settings: Settings, resume: bool) -> None:
     # No top-p in training: tokens cut off would be sampled by one distribution and trained in another.
     sampling = {"rollouts_per_prompt": settings.rollouts_per_prompt, "max_new_tokens": settings.max_new_tokens}
     sampling |= {"temperature": settings.temperature, "eos_ids": data.end_tokens(policy, tokenizer)}
+    if settings.compile:
+        for module in policy.modules():
+            if isinstance(module, GradientCheckpointingLayer):  # a decoder layer; they share one compiled code
+                module.compile()
+    sampling_stance = "force_eager" if settings.compile else "default"  # the sampler records its own graphs
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
     for step in bar:
         optimizer.param_groups[0]["lr"] = settings.lr * min(1.0, (step + 1) / max(settings.warmup, 1))
         chosen = prompts_of_step(len(problems), step, settings)
         generator = stream(settings.seed, "rollouts", step)
         times = [time.perf_counter()]
-        rollouts = generate(policy, [prompts[i] for i in chosen], **sampling, generator=generator)
+        with torch.compiler.set_stance(sampling_stance):
+            rollouts = generate(policy, [prompts[i] for i in chosen], **sampling, generator=generator)
         times.append(time.perf_counter())
         sampled = read([problems[i] for i in chosen], rollouts, tokenizer)  # texts, answers, right or wrong
         rewards = REWARDS[settings.reward](sampled)  # [B, G]
@@ -252,7 +312,7 @@ def train(settings: Settings, resume: bool) -> None:
             append(run / "samples.jsonl", *some_samples(step, sampled, rewards))
         if (step + 1) % SAVE_EVERY == 0 or step == settings.steps - 1:
             save_state(run, step + 1, optimizer)
-    save_model(run, policy, optimizer, tokenizer, settings)
+    save_model(run, policy, adapted, optimizer, tokenizer, settings)
 
 
 def describe(sampled: Sampled, rewards: torch.Tensor) -> dict:
@@ -372,13 +432,15 @@ def load_state(run: Path, policy, optimizer, settings: Settings) -> int:
     return state["steps"]
 
 
-def save_model(run: Path, policy, optimizer, tokenizer, settings: Settings) -> None:
+def save_model(run: Path, policy, adapted, optimizer, tokenizer, settings: Settings) -> None:
     """The trained model, in float32, as save_pretrained writes it, moved into the run folder when it is complete.
 
     config.json comes last: once it names an architecture, everything else is there.
     """
     policy.float()
     write_back(policy, optimizer)
+    if adapted is not None:
+        policy = adapted.merge_and_unload()
     policy.save_pretrained(run / "saving")
     tokenizer.save_pretrained(run / "saving")
     write_config(run / "saving", read_config(run / "saving"), settings)

@@ -4,6 +4,8 @@ import gzip
 import json
 import re
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,72 @@ def test_a_run_in_bfloat16_keeps_float32_weights_and_samples_what_it_trains(argu
     assert train.main([*arguments, "--dtype", "bfloat16", "--updates-per-step", "2"]) == 0
     assert weights(tmp_path / "run").dtype == torch.float32
     assert all(0 < row["sampling_gap"] < 0.05 for row in metrics(arguments))
+
+
+def test_a_bfloat16_run_that_was_killed_goes_on_bit_for_bit(arguments, tmp_path):
+    half = [*arguments, "--dtype", "bfloat16"]
+    assert train.main(half) == 0
+    whole = weights(tmp_path / "run")
+    assert train.main([*half, "--steps", "2", "--overwrite"]) == 0
+    assert train.main([*half, "--resume"]) == 0  # from float32 weights: those of the policy are rounded
+    assert torch.equal(weights(tmp_path / "run"), whole)
+
+
+def test_checkpointed_layers_give_the_same_run(arguments, tmp_path):
+    assert train.main(arguments) == 0
+    whole = weights(tmp_path / "run")
+    assert train.main([*arguments, "--gradient-checkpointing", "--overwrite"]) == 0
+    assert torch.allclose(weights(tmp_path / "run"), whole, atol=1e-6)
+
+
+def test_lora_trains_adapters_alone_and_leaves_a_plain_model(arguments, base, tmp_path):
+    pytest.importorskip("peft")
+    flags = [*arguments, "--lora", "2", "--lr", "1e-2", "--kl", "0.1"]
+    assert train.main(flags) == 0
+    rows = metrics(arguments)
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6)  # adapters start as nothing
+    assert rows[-1]["kl"] > 1e-4  # and the reference has stayed what it was
+    before, after = (AutoModelForCausalLM.from_pretrained(folder) for folder in (base, tmp_path / "run"))
+    changed = 0
+    for (name, old), (other, new) in zip(before.named_parameters(), after.named_parameters(), strict=True):
+        assert name == other
+        rank = torch.linalg.matrix_rank(new - old, atol=1e-4) if old.ndim == 2 else (new != old).any()
+        assert rank <= (2 if "proj" in name else 0)
+        changed += int(rank > 0)
+    assert changed > 5
+    whole = weights(tmp_path / "run")
+    assert train.main([*flags, "--steps", "2", "--overwrite"]) == 0
+    assert train.main(["--run", str(tmp_path / "run"), "--resume", "--steps", "4"]) == 0
+    assert torch.equal(weights(tmp_path / "run"), whole)
+
+
+def test_lora_without_peft_says_what_to_install(arguments, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert train.main([*arguments, "--lora", "2"]) == 2
+    assert "pip install peft" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_would_not_fit_is_refused_before_it_starts(arguments, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("plan.free_memory", lambda device: 1000)
+    assert train.main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out.startswith("Memory: about")
+    assert "--micro-tokens" in shown.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_cannot_be_sampled_from_is_refused(arguments, base, tmp_path, capsys):
+    windowed = tmp_path / "windowed"
+    shutil.copytree(base, windowed)
+    config = json.loads((windowed / "config.json").read_text())
+    config |= {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0}
+    config["layer_types"] = ["sliding_attention"] * config["num_hidden_layers"]
+    (windowed / "config.json").write_text(json.dumps(config))
+    assert train.main([*arguments, "--model", str(windowed)]) == 2
+    assert "sees 16 tokens" in capsys.readouterr().err
+    assert evaluation.main([str(windowed), "--data", arguments[3], "--samples", "2", "--max-new-tokens", "30"]) == 2
+    assert "sees 16 tokens" in capsys.readouterr().err
 
 
 def test_a_longer_run_killed_before_its_study_can_still_be_finished(arguments, tmp_path, monkeypatch):
