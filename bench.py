@@ -65,19 +65,22 @@ def seconds(work, device: str) -> float:
 def in_turn(ways: dict, repeats: int, device: str) -> dict:
     """Seconds of each way, run in turn after one run of each that is not counted; ratios to the first, the project's.
 
-    Returns {way: {"seconds": [...], "ratio": median, "ratio_range": [lowest, highest]}}.
+    A way is called with the number of the repeat. Returns what `compare` does.
     """
     times = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, work in ways.items():
-            taken = seconds(work, device)
+            taken = seconds(lambda work=work, repeat=repeat: work(repeat), device)
             if repeat:
                 times[name].append(taken)
     return compare(times)
 
 
 def compare(times: dict[str, list[float]]) -> dict:
-    """The times of ways that ran in turn, with their ratios to the first."""
+    """The times of ways that ran in turn, with their ratios to the first.
+
+    Returns {way: {"seconds": [...], "ratio": median, "ratio_range": [lowest, highest]}}.
+    """
     ours, results = next(iter(times.values())), {}
     for name, taken in times.items():
         ratios = [other / own for other, own in zip(taken, ours, strict=True)]
@@ -116,8 +119,8 @@ def peak_memory(work, device: str) -> int:
 # --- the parts ------------------------------------------------------------------------------------------------------
 
 
-def make_model(name: str, device: str, dtype: torch.dtype):
-    """(policy, tokenizer) of the toy, or (policy, None) of a size with random weights."""
+def make_model(name: str, device: str, dtype: torch.dtype, head_alone: bool):
+    """(policy, tokenizer) of the toy, or (policy, None) of a size with random weights (one layer for the head alone)."""
     if name == "toy":
         return data.load_model("toy", device, dtype)
     hidden, intermediate, layers, heads, kv_heads = SIZES[name]
@@ -125,7 +128,7 @@ def make_model(name: str, device: str, dtype: torch.dtype):
         vocab_size=VOCABULARY,
         hidden_size=hidden,
         intermediate_size=intermediate,
-        num_hidden_layers=layers,
+        num_hidden_layers=1 if head_alone else layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         tie_word_embeddings=True,
@@ -135,57 +138,67 @@ def make_model(name: str, device: str, dtype: torch.dtype):
         return transformers.Qwen2ForCausalLM(config).to(dtype).eval(), None
 
 
-def make_prompts(policy, tokenizer, settings) -> list[list[int]]:
-    """--prompts prompts: of the toy's training problems, or of random tokens, up to --prompt-tokens long."""
+def make_prompts(policy, tokenizer, settings, repeat: int = 0) -> list[list[int]]:
+    """--prompts prompts, others in each repeat: of the toy, or of random tokens, up to --prompt-tokens long."""
     if tokenizer is not None:
-        problems = data.load_problems("toy", "train", settings.prompts)
+        problems = data.load_problems("toy", "train")
+        problems = [problems[(repeat * settings.prompts + i) % len(problems)] for i in range(settings.prompts)]
         return data.encode_prompts(problems, tokenizer, "plain", data.context_room(policy, settings.new_tokens))
-    generator, most = stream("prompts"), settings.prompt_tokens
+    generator, most = stream("prompts", repeat), settings.prompt_tokens
     lengths = torch.randint(most * 3 // 4, most + 1, (settings.prompts,), generator=generator).tolist()
     return [torch.randint(1000, 100_000, (length,), generator=generator).tolist() for length in lengths]
 
 
 def bench_rollouts(policy, tokenizer, settings) -> dict:
     """generate() against model.generate(), every row with the same number of tokens."""
-    prompts, group, device = make_prompts(policy, tokenizer, settings), settings.group, settings.device
-    N, T, width = len(prompts) * group, settings.new_tokens, max(map(len, prompts))
-    counts = torch.full((N,), T)
-    if tokenizer is not None:
-        sampled = generate(policy, prompts, group, T, eos_ids=data.end_tokens(policy, tokenizer), generator=stream(0))
-        counts = sampled.mask.sum(dim=1)
-    padded = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    limits = counts.to(device)
+    group, device, T = settings.group, settings.device, settings.new_tokens
+    works = []  # prompts and lengths of each repeat
+    for repeat in range(settings.repeats + 1):
+        prompts = make_prompts(policy, tokenizer, settings, repeat)
+        counts = torch.full((len(prompts) * group,), T)
+        if tokenizer is not None:  # of the toy: as many tokens as it writes itself
+            ends = data.end_tokens(policy, tokenizer)
+            counts = generate(policy, prompts, group, T, eos_ids=ends, generator=stream(repeat)).mask.sum(dim=1)
+        works.append((prompts, counts.tolist()))
 
-    class Full(transformers.StoppingCriteria):
-        def __call__(self, input_ids, scores, **kwargs):
-            return input_ids.shape[1] - width >= limits
+    def ours(repeat: int) -> None:
+        generate(policy, works[repeat][0], group, works[repeat][1], generator=stream(repeat))
 
-    def theirs(cache: str | None):
-        # As a user would who knows of its defaults: no top_k, and no end token beside the forced lengths.
-        flags = {"do_sample": True, "top_k": 0, "temperature": 1.0, "max_new_tokens": T, "eos_token_id": None}
+    def theirs(repeat: int, cache: str | None) -> None:
+        prompts, counts = works[repeat]
+        width, limits = max(map(len, prompts)), torch.tensor(counts, device=device)
+        padded = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+        seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+
+        class Full(transformers.StoppingCriteria):
+            def __call__(self, input_ids, scores, **kwargs):
+                return input_ids.shape[1] - width >= limits
+
         with torch.no_grad():
             policy.generate(
                 input_ids=padded,
                 attention_mask=seen,
                 num_return_sequences=group,
+                do_sample=True,
+                top_k=0,  # as a user would who knows of the default
+                max_new_tokens=T,
+                eos_token_id=None,  # the lengths are forced
                 pad_token_id=0,
                 cache_implementation=cache,
                 stopping_criteria=transformers.StoppingCriteriaList([Full()]),
-                **flags,
             )
 
     ways = {
-        "generate.py": lambda: generate(policy, prompts, group, counts.tolist(), generator=stream(0)),
-        "model.generate": lambda: theirs(None),
-        "model.generate, static cache": lambda: theirs("static"),
+        "generate.py": ours,
+        "model.generate": lambda repeat: theirs(repeat, None),
+        "model.generate, static cache": lambda repeat: theirs(repeat, "static"),
     }
     results = in_turn(ways, settings.repeats, device)
-    tokens = counts.sum().item()
+    tokens = [sum(counts) for _, counts in works[1:]]
     for result in results.values():
-        result["tokens_per_second"] = tokens / statistics.median(result["seconds"])
-    shape = {"prompts": len(prompts), "group": group, "longest_prompt": width}
-    return {**shape, "tokens": tokens, "longest": counts.max().item(), "ways": results}
+        result["tokens_per_second"] = sum(tokens) / sum(result["seconds"])
+    longest = [max(counts) for _, counts in works[1:]]
+    return {"rows": settings.prompts * group, "tokens": tokens, "longest": longest, "ways": results}
 
 
 def bench_tail(policy, tokenizer, settings) -> dict:
@@ -195,11 +208,11 @@ def bench_tail(policy, tokenizer, settings) -> dict:
     counts = ((8**-0.5 - u * (8**-0.5 - 512**-0.5)) ** -2).long().tolist()
     prompts = [make_prompts(policy, tokenizer, settings)[0]] * 8
 
-    def refilled():
+    def refilled(repeat: int) -> None:
         for _ in generate_rows(policy, prompts, rows // 8, counts, generator=stream(0), slots=slots):
             pass
 
-    def in_batches():
+    def in_batches(repeat: int) -> None:
         for first in range(0, rows, slots):
             generate(policy, prompts[:1], slots, max(counts[first : first + slots]), generator=stream(0))
 
@@ -287,11 +300,11 @@ def bench_step(policy, tokenizer, settings) -> dict:
 def bench_head(policy, tokenizer, settings) -> dict:
     """HeadLogps against the plain way, for --head-tokens hidden states: time, memory, gradients."""
     V, H = policy.get_output_embeddings().weight.shape
-    generator = torch.Generator(settings.device).manual_seed(0)
+    dtype, generator = policy.dtype, torch.Generator(settings.device).manual_seed(0)
     shapes = {"hidden": (settings.head_tokens, H), "weight": (V, H)}
     scale = {"hidden": 1.0, "weight": 0.02}
     leaves = {
-        name: (torch.randn(shape, generator=generator, device=settings.device) * scale[name]).to(policy.dtype)
+        name: (torch.randn(shape, generator=generator, device=settings.device) * scale[name]).to(dtype)
         for name, shape in shapes.items()
     }
     hidden, weight = (leaf.requires_grad_() for leaf in leaves.values())
@@ -310,7 +323,7 @@ def bench_head(policy, tokenizer, settings) -> dict:
         (logps * upstream).sum().backward()
 
     def fresh(work):
-        def run():
+        def run(repeat: int = 0) -> None:
             hidden.grad = weight.grad = None
             work()
 
@@ -455,7 +468,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bench.py: {error}", file=sys.stderr)
         return 2
     settings.micro_tokens = settings.micro_tokens or (1024 if settings.device == "cpu" else 8192)
-    policy, tokenizer = make_model(settings.model, settings.device, dtype)
+    policy, tokenizer = make_model(settings.model, settings.device, dtype, parts == ["head"])
     run = {
         "rollouts": bench_rollouts,
         "tail": bench_tail,

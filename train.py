@@ -213,7 +213,9 @@ def adapt(policy, settings: Settings):
             torch.manual_seed(settings.seed)  # peft draws the adapters from torch's own stream
             adapted = peft.get_peft_model(policy, flags)  # puts them into the policy's layers
     if settings.gradient_checkpointing:
-        policy.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers has renamed it; the old name warns.
+        enable = getattr(policy, "activation_checkpointing_enable", policy.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
         for module in policy.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = True  # only then it checkpoints; what is inside stays in eval mode, without dropout

@@ -1,5 +1,7 @@
 """plan.py: what a run will need is known before it starts, and a model that cannot be sampled from is refused."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import tiny_model
@@ -7,11 +9,10 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import plan
 from generate import KEPT, Slots
+from train import adapt
 
 
 def settings(**changes):
-    from types import SimpleNamespace
-
     sizes = {"prompts_per_step": 4, "rollouts_per_prompt": 8, "max_new_tokens": 20, "micro_tokens": 100, "kl": 0.0}
     return SimpleNamespace(**sizes | changes)
 
@@ -44,8 +45,7 @@ def test_activations_are_counted_by_the_token(qwen2):
     # By hand, the large ones of each of two layers, in floats: MLP gate, up, silu(gate) and their product 4 * 48; the
     # residual stream and its norms, q, k, v, rotated q and k, attention's output.
     assert 2 * 4 * (4 * 48 + 8 * 32) < counted < 2 * 4 * (6 * 48 + 24 * 32)
-    qwen2.gradient_checkpointing_enable({"use_reentrant": False})
-    qwen2.train()
+    adapt(qwen2, SimpleNamespace(lora=0, gradient_checkpointing=True))
     assert plan.activation_bytes(qwen2) < counted / 3
 
 
