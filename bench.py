@@ -13,6 +13,7 @@ is the ratio of a pair, because a machine's speed drifts. The table gives the me
                same slots in batches, each of which waits for its longest row
     step       a whole GRPO step against TRL's GRPOTrainer, if that is installed (toy only)
     head       log-probabilities, self-certainty and their gradient against log_softmax of all logits: time and memory
+    memory     what plan.py says that training needs: all weights, and adapters with checkpointing
     limits     decoding and training against what this machine's memory and matrix units could do at best
 
 Sizes are built from their public configurations with random weights, so nothing is downloaded; speed does not depend on
@@ -39,7 +40,9 @@ import data
 from data import BadInput
 from generate import generate, generate_rows, stream
 from grpo import HeadLogps, adamw, group_advantages, update
+from plan import describe, memory_plan
 from rewards import correct, read, self_certainty
+from train import adapt
 
 VOCABULARY = 151_936
 SIZES = {  # Qwen2.5's config.json: hidden, intermediate, layers, heads, kv heads; all three tie head and embeddings
@@ -47,7 +50,7 @@ SIZES = {  # Qwen2.5's config.json: hidden, intermediate, layers, heads, kv head
     "qwen2.5-1.5b": (1536, 8960, 28, 12, 2),
     "qwen2.5-3b": (2048, 11008, 36, 16, 2),
 }
-PARTS = ("rollouts", "tail", "step", "head", "limits")
+PARTS = ("rollouts", "tail", "step", "head", "memory", "limits")
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
@@ -120,7 +123,7 @@ def peak_memory(work, device: str) -> int:
 
 
 def make_model(name: str, device: str, dtype: torch.dtype, head_alone: bool):
-    """(policy, tokenizer) of the toy, or (policy, None) of a size with random weights (one layer for the head alone)."""
+    """(policy, tokenizer) of the toy, or (policy, None) of a size with random weights; one layer if `head_alone`."""
     if name == "toy":
         return data.load_model("toy", device, dtype)
     hidden, intermediate, layers, heads, kv_heads = SIZES[name]
@@ -345,6 +348,18 @@ def bench_head(policy, tokenizer, settings) -> dict:
     return {**sizes, "gradient_error": max(errors), "ways": results}
 
 
+def bench_memory(policy, tokenizer, settings) -> dict:
+    """Bytes by part of a training run without a KL penalty: of all weights, then with --lora 32 and checkpointing."""
+    flags = {"prompts_per_step": settings.prompts, "rollouts_per_prompt": settings.group, "kl": 0.0, "seed": 0}
+    flags |= {"max_new_tokens": settings.new_tokens, "micro_tokens": settings.micro_tokens}
+    plans, longest = {}, max(map(len, make_prompts(policy, tokenizer, settings)))
+    for name, lora in (("all weights", 0), ("--lora 32 --gradient-checkpointing", 32)):
+        wanted = SimpleNamespace(**flags, lora=lora, gradient_checkpointing=bool(lora))
+        adapt(policy, wanted)
+        plans[name] = memory_plan(policy, wanted, longest)
+    return {"plans": plans}
+
+
 def machine_limits(device: str, dtype: torch.dtype) -> dict[str, float]:
     """What this machine reaches in its best case: matrix products (FLOP/s) and copies (bytes/s read and written)."""
     size = 8192 if device != "cpu" else 2048
@@ -429,6 +444,8 @@ def table(results: dict) -> str:
             lines.append(line + (f"   {way['peak_bytes'] / 1e9:.2f} GB" if "peak_bytes" in way else ""))
         if "gradient_error" in result:
             lines.append(f"head: relative error of the gradient {result['gradient_error']:.1e}")
+        for name, plan in result.get("plans", {}).items():
+            lines.append(f"memory, {name}: {describe(plan)}")
         if "decode_of_roofline" in result:
             lines.append(
                 f"limits: decoding {result['decode_tokens_per_second']:,.0f} tokens/s, "

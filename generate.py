@@ -21,7 +21,6 @@ KL(U || p) at temperature 1, as in Intuitor (2505.19590, eq. 4): how sure the mo
 """
 
 import hashlib
-import math
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
+
+from sampler import choose, logits_of
 
 STEPS_PER_GRAPH = 16  # on CUDA: steps between two looks at who has ended, each of which stops the GPU
 KEPT = weakref.WeakKeyDictionary()  # policy -> its Slots, as long as the policy lives
@@ -60,90 +61,6 @@ def stream(*key) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
-# --- choosing a token -----------------------------------------------------------------------------------------------
-
-
-def inverse_cdf(probs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """The first column of each row whose cumulative sum exceeds uniform * (sum of the row): [R, V], [R] -> [R].
-
-    In two levels: which block of about sqrt(V) columns, then where in that block. So the rows are read once, and adding
-    up hundreds of numbers rounds less than adding up thousands. (Gumbel-max, the other way to sample without asking the
-    host, draws V random numbers a row: on a CPU ten times as long as all of `choose`, for V = 151,936.)
-    """
-    R, V = probs.shape
-    width = math.isqrt(V)
-    even = V // width * width
-    sums = torch.cat([probs[:, :even].unflatten(1, (-1, width)).sum(-1), probs[:, even:].sum(-1, keepdim=True)], dim=1)
-
-    def first_above(parts: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[R, columns], [R, 1] -> the column, and the rest of the target inside it, [R, 1] each."""
-        cumulative = parts.cumsum(-1)
-        # Strictly above a target below the sum: never a column of probability 0, also where rounding is at its worst.
-        target = torch.minimum(target, cumulative[:, -1:] * (1 - 2**-23))
-        column = torch.searchsorted(cumulative, target, right=True)
-        return column, (target - (cumulative - parts).gather(-1, column)).clamp_min(0)
-
-    block, rest = first_above(sums, uniform[:, None].to(probs.dtype) * sums.sum(-1, keepdim=True))
-    columns = block * width + torch.arange(width, device=probs.device)  # [R, width]
-    inside = probs.gather(-1, columns.clamp_max(V - 1)) * (columns < V)
-    return (block * width + first_above(inside, rest)[0])[:, 0]
-
-
-def nucleus(probs: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The fewest most likely tokens of each row whose probability reaches top_p: (probabilities, tokens), [R, k].
-
-    The probabilities descend and are 0 outside of the nucleus. The 1,024 most likely are nearly always enough, and are
-    found in a twentieth of the time that sorting all of V = 151,936 takes. (A GPU cannot ask whether they were enough
-    without stopping.)
-    """
-    V = probs.shape[-1]
-    for k in (V,) if probs.is_cuda else (min(1024, V), V):
-        top, tokens = probs.topk(k)
-        if k == V or (top.sum(-1) >= top_p).all():
-            break
-    return top * (top.cumsum(-1) - top < top_p), tokens
-
-
-def choose(logits: torch.Tensor, temperature: float, top_p: float, uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The next token of each row, its log-probability, and its distribution's entropy and self-certainty: four [R].
-
-    logits: [R, V]. uniform: [R], in [0, 1), one random number a token, drawn by the caller, so that a row's sample does
-    not depend on the rows beside it. Temperature 0 takes the most likely token, and reports on temperature 1.
-    """
-    scaled = logits if temperature in (0, 1) else logits / temperature
-    probs = scaled.softmax(-1)  # [R, V]; the only new tensor of this size, and what the rest reads
-    # The largest probability is exp(largest logit - logsumexp). So the logsumexp costs no exponentials of its own.
-    logsumexp = scaled.amax(-1) - probs.amax(-1).log()  # [R]
-    entropy = logsumexp - torch.bmm(probs[:, None], scaled[:, :, None])[:, 0, 0]  # -sum_j p_j log p_j
-    # KL(U || p) = 1/V sum_j log((1/V) / p_j) = logsumexp(z) - mean(z) - log V, of the logits z at temperature 1
-    raw = logsumexp if scaled is logits else logits.logsumexp(-1)
-    self_certainty = raw - logits.mean(-1) - math.log(logits.shape[-1])
-    if temperature == 0:
-        token = logits.argmax(-1)
-    elif top_p < 1:
-        top, tokens = nucleus(probs, top_p)
-        token = tokens.gather(-1, inverse_cdf(top, uniform)[:, None])[:, 0]
-    else:
-        token = inverse_cdf(probs, uniform)
-    return token, scaled.gather(-1, token[:, None])[:, 0] - logsumexp, entropy, self_certainty
-
-
-def float32_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a @ b in float32, [m, k] @ [k, n], also of two bfloat16 matrices: as it was summed, not rounded afterwards.
-
-    Logits around 20 rounded to bfloat16 are off by up to 0.06, and the probability of a token by as many percent.
-    """
-    if a.dtype == torch.float32:
-        return a @ b
-    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a.float() @ b.float()
-
-
-def logits_of(head, hidden: torch.Tensor) -> torch.Tensor:
-    """Float32 logits of a linear head, [R, H] -> [R, V]."""
-    logits = float32_product(hidden, head.weight.t())
-    return logits if head.bias is None else logits + head.bias.float()
-
-
 # --- the slots ------------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +71,7 @@ class Slots:
         """weight: the head's, [V, H]. columns: the most tokens of a row. sampling: (temperature, top_p, eos_ids)."""
         self.columns, self.live, self.view = columns, 0, 0
         self.temperature, self.top_p, eos_ids = sampling
-        self.made_for = rows, max_new_tokens, sampling, weight.device, weight.dtype
+        self.made_for = rows, max_new_tokens, sampling, weight.dtype, weight.data_ptr()
         self.ends = torch.tensor(eos_ids, dtype=torch.long, device=weight.device)
         self.cache = {}  # layer -> (keys, values), [R, kv_heads, columns, head_dim] each; made when first written
         self.prefilled = None  # in prefill: (slots, source), slot slots[i] reads prompt source[i]
@@ -173,13 +90,12 @@ class Slots:
             "truncated": zeros(dtype=torch.bool),
             "hidden": zeros(weight.shape[1], dtype=weight.dtype),  # the state that predicts the next token
             "uniform": zeros(max_new_tokens + 1, dtype=torch.float32),  # the row's random numbers
-            # One column more than tokens: a slot that has ended, but is still computed on a GPU, leaves there what it
-            # draws.
+            # One column more than tokens: there a slot that has ended, but is still computed, leaves what it draws.
             "tokens": zeros(max_new_tokens + 1),
             "values": zeros(3, max_new_tokens + 1, dtype=torch.float32),  # log-probability, entropy, self-certainty
         }
 
-    def of_layer(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def layer_cache(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The (keys, values) of a layer. Zeros at first: what is masked is still multiplied, and must not be NaN."""
         if layer not in self.cache:
             rows = len(self.state["owner"])
@@ -187,15 +103,15 @@ class Slots:
         return self.cache[layer]
 
     @classmethod
-    def of(cls, policy, rows: int, columns: int, max_new_tokens: int, sampling: tuple) -> "Slots":
+    def for_policy(cls, policy, rows: int, columns: int, max_new_tokens: int, sampling: tuple) -> "Slots":
         """The policy's slots of the call before, if they fit, else new ones.
 
-        To make them anew would take a third of the time of a step of the toy (memory that the system must clear), and
-        on a GPU they hold the recordings.
+        Made anew for each call (memory that the system must clear), they would add a quarter to the toy's rollouts; on
+        a GPU they hold the recordings.
         """
         weight = policy.get_output_embeddings().weight
         held = KEPT.get(policy)
-        wanted = rows, max_new_tokens, sampling, weight.device, weight.dtype
+        wanted = rows, max_new_tokens, sampling, weight.dtype, weight.data_ptr()
         if held is None or held.made_for != wanted or held.columns < columns:
             KEPT.pop(policy, None)  # free the old ones first
             KEPT[policy] = held = cls(weight, rows, -(-columns // 64) * 64, max_new_tokens, sampling)
@@ -236,7 +152,7 @@ class Slots:
         token, *values = choose(logits_of(head, state["hidden"]), self.temperature, self.top_p, uniform)
         state["tokens"].scatter_(1, at, token[:, None])
         state["values"].scatter_(2, at[:, None].expand(n, 3, 1), torch.stack(values, dim=1)[:, :, None])
-        live, stop = ~state["ended"], torch.isin(token, self.ends)
+        live, stop = ~state["ended"], (token[:, None] == self.ends).any(dim=1)
         state["count"] += live
         full = state["count"] >= state["limit"]
         state["truncated"] |= live & full & ~stop
@@ -260,8 +176,8 @@ class Slots:
     def drop_ended(self) -> dict[str, torch.Tensor] | None:
         """Take the ended slots out, and fill their gaps with the last live ones. Returns their state, or None.
 
-        It copies at most as many slots as have ended, so it is cheap enough for every step, and no ended row is ever
-        computed. To select the live ones would copy all of them.
+        At most as many slots are copied as have ended: cheap enough for every step, so that on a CPU no ended row is
+        computed at all. To select the live ones would copy all of them.
         """
         live = self.state["ended"][: self.live].logical_not()
         stay, gone = live.nonzero()[:, 0], live.logical_not().nonzero()[:, 0]
@@ -310,7 +226,7 @@ def slot_attention(module, query, key, value, attention_mask, scaling=None, slot
         raise ValueError("its attention scores are capped, biased or have sinks")
     if window is not None and window < slots.longest:
         raise ValueError(f"its attention sees {window} tokens, and prompt and completion have up to {slots.longest}")
-    keys, values = slots.of_layer(module.layer_idx, key, value)
+    keys, values = slots.layer_cache(module.layer_idx, key, value)
     if slots.prefilled is not None:
         rows, source = slots.prefilled
         width = key.shape[2]
@@ -364,16 +280,19 @@ def generate_rows(
     if not prompts or min(len(p) for p in prompts) == 0:
         raise ValueError("generate needs at least one prompt, and no empty one")
     N = len(prompts) * rollouts_per_prompt
-    limits = torch.as_tensor(max_new_tokens).expand(N) if N > 0 else torch.zeros(1)
-    if rollouts_per_prompt < 1 or limits.min() < 1:
-        raise ValueError("generate needs rollouts_per_prompt >= 1 and max_new_tokens >= 1")
+    limits = torch.as_tensor(max_new_tokens)
+    if rollouts_per_prompt < 1 or limits.numel() not in (1, N) or limits.min() < 1:
+        raise ValueError(
+            "generate needs rollouts_per_prompt >= 1 and max_new_tokens >= 1, one number or one for each row"
+        )
+    limits = limits.expand(N)
     if temperature < 0 or not 0 < top_p <= 1:
         raise ValueError("generate needs temperature >= 0 and 0 < top_p <= 1")
     T, width, rows = int(limits.max()), max(len(p) for p in prompts), min(slots or N, N)
     body, head = policy.base_model, policy.get_output_embeddings()
     recorded = can_record(head.weight.device)
     sampling = (temperature, top_p, tuple(eos_ids))
-    held = Slots.of(policy, rows, width + T, T, sampling)
+    held = Slots.for_policy(policy, rows, width + T, T, sampling)
     steps, first = min(STEPS_PER_GRAPH, T) if recorded else 1, 0
     before = policy.config._attn_implementation
     policy.set_attn_implementation("slots")
@@ -388,7 +307,8 @@ def generate_rows(
                 first += len(owners)
             if recorded:
                 held.look_ahead(steps, 128)
-                n = min(rows, -(-held.live // (rows // 8 + 1)) * (rows // 8 + 1))  # 8 sizes of graph at most
+                part = rows // 8 + 1
+                n = min(rows, -(-held.live // part) * part)  # rounded up, so that there are few graphs
                 for _ in range(steps):
                     held.replay((n, held.view), lambda n=n: (held.sample(head, n), held.forward(body, n)))
             else:

@@ -24,7 +24,7 @@ def check_sampler(policy, longest: int) -> int:
     body, head, prompt = policy.base_model, policy.get_output_embeddings(), [0, 1, 2]
     before = policy.config._attn_implementation
     with torch.inference_mode():
-        held = Slots.of(policy, 2, max(longest, 5), 2, (1.0, 1.0, ()))
+        held = Slots.for_policy(policy, 2, max(longest, 5), 2, (1.0, 1.0, ()))
         policy.set_attn_implementation("slots")
         try:
             held.admit(body, torch.arange(2), 2, [prompt], torch.tensor([2, 2]), torch.tensor([[0.3, 0], [0.7, 0]]))
@@ -94,14 +94,15 @@ def memory_plan(policy, settings, longest_prompt: int) -> dict[str, float]:
     }
 
 
-def fits(policy, plan: dict[str, float]) -> tuple[str, bool]:
-    """The plan as a line for the reader, and whether there is room for what it does not hold already."""
-    peak = sum(plan.values()) - min(plan["training pass"], plan["sampling"])
-    room = free_memory(policy.device) + plan["weights"]
-    parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in plan.items())
-    return f"Memory: about {gigabytes(peak)} of {gigabytes(room)} ({parts})", peak <= room
+def peak(plan: dict[str, float]) -> float:
+    """Bytes at the worst moment: sampling and training take turns."""
+    return sum(plan.values()) - min(plan["training pass"], plan["sampling"])
 
 
-def gigabytes(size: float) -> str:
-    """Bytes for a reader."""
-    return f"{size / 1e9:.1f} GB" if size > 1e9 else f"{size / 1e6:.0f} MB"
+def describe(plan: dict[str, float]) -> str:
+    """The plan for a reader."""
+
+    def show(size: float) -> str:
+        return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+    return f"about {show(peak(plan))} ({', '.join(f'{name} {show(size)}' for name, size in plan.items())})"

@@ -19,12 +19,11 @@ Differs from the papers: the learning rate is constant after its warm-up, where 
 
 import argparse
 import copy
-import json
-import os
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import get_args
 
@@ -35,9 +34,21 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 import data
 import eval as evaluation
 from data import TEMPLATES, BadInput
+from folder import (
+    append,
+    check_folder,
+    load_state,
+    read_config,
+    read_rows,
+    save_model,
+    save_state,
+    study_is_due,
+    write_config,
+)
 from generate import generate, stream
-from grpo import adamw, group_advantages, update, write_back
-from plan import fits, memory_plan
+from grpo import adamw, group_advantages, update
+from plan import describe as describe_plan
+from plan import free_memory, memory_plan, peak
 from rewards import REWARDS, Sampled, read, sequence_mean
 
 # What is left open depends on the model: --model toy, or any other. (The toy is too small to gain from bfloat16.)
@@ -50,6 +61,9 @@ TOY = {
     "dtype": "float32",
 }
 REAL = {"rollouts_per_prompt": 8, "max_new_tokens": 512, "lr": 1e-6, "eval_samples": 8, "dtype": "auto"}
+# What --resume may change: how far and how fast a run goes and how it is looked at, but no step beyond rounding.
+FREE_TO_CHANGE = {"run", "steps", "eval_data", "eval_samples", "eval_limit", "device", "dtype", "micro_tokens"}
+FREE_TO_CHANGE |= {"gradient_checkpointing", "compile"}
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
 SAMPLES_EVERY, SAMPLES_SHOWN = 10, 4  # every so many steps, so many completions go into samples.jsonl
 
@@ -166,18 +180,7 @@ def resumed(settings: Settings, given: set[str]) -> Settings:
         raise BadInput(f"--resume: {settings.run} holds no run with a saved state; start it without --resume")
     old = Settings(**saved["minreason"])
     for name in given:
-        if name in (
-            "run",
-            "steps",
-            "eval_data",
-            "eval_samples",
-            "eval_limit",
-            "device",
-            "dtype",
-            "micro_tokens",
-            "gradient_checkpointing",
-            "compile",
-        ):
+        if name in FREE_TO_CHANGE:
             setattr(old, name, getattr(settings, name))
         elif getattr(old, name) != getattr(settings, name):
             shown = f"--{name.replace('_', '-')}"
@@ -237,14 +240,15 @@ def prepare(settings: Settings, device: str, dtype: torch.dtype):
         data.encode_prompts(held_out, tokenizer, settings.template, room)
     adapted = adapt(policy, settings)
     try:
-        line, enough = fits(policy, memory_plan(policy, settings, max(map(len, prompts))))
+        needed = memory_plan(policy, settings, max(map(len, prompts)))
     except ValueError as error:
         raise BadInput(f"--model {settings.model}: cannot be sampled from: {error}") from None
-    print(line)
-    if not enough:
+    print(f"Memory: {describe_plan(needed)}")
+    room = free_memory(policy.device) + needed["weights"]  # these are there already
+    if peak(needed) > room:
         raise BadInput(
-            "this needs more memory than there is: lower --micro-tokens, --prompts-per-step or --max-new-tokens, or "
-            "give --gradient-checkpointing or --lora 32"
+            f"this needs more memory than the {room / 1e9:.1f} GB that are free: lower --micro-tokens, "
+            "--prompts-per-step or --max-new-tokens, or give --gradient-checkpointing or --lora 32"
         )
     return policy, adapted, tokenizer, problems, prompts
 
@@ -284,14 +288,14 @@ def train(settings: Settings, resume: bool) -> None:
         for module in policy.modules():
             if isinstance(module, GradientCheckpointingLayer):  # a decoder layer; they share one compiled code
                 module.compile()
-    sampling_stance = "force_eager" if settings.compile else "default"  # the sampler records its own graphs
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
     for step in bar:
         optimizer.param_groups[0]["lr"] = settings.lr * min(1.0, (step + 1) / max(settings.warmup, 1))
         chosen = prompts_of_step(len(problems), step, settings)
         generator = stream(settings.seed, "rollouts", step)
         times = [time.perf_counter()]
-        with torch.compiler.set_stance(sampling_stance):
+        # The sampler has graphs of its own, and shapes that would be compiled again and again.
+        with torch.compiler.set_stance("force_eager") if settings.compile else nullcontext():
             rollouts = generate(policy, [prompts[i] for i in chosen], **sampling, generator=generator)
         times.append(time.perf_counter())
         sampled = read([problems[i] for i in chosen], rollouts, tokenizer)  # texts, answers, right or wrong
@@ -366,97 +370,7 @@ def warn(metrics: dict, warned: set[str]) -> None:
         tqdm.write(f"WARNING, step {metrics['step']}: {alarms[name]}", file=sys.stderr)
 
 
-# --- the run folder -------------------------------------------------------------------------------------------------
-
-
-def check_folder(run: Path, overwrite: bool) -> None:
-    """Raise BadInput if the run folder holds anything that a new run must not touch."""
-    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
-        return
-    if "minreason" not in read_config(run):
-        raise BadInput(f"--run {run}: is there already and is not a run; choose another folder")
-    if not overwrite:
-        raise BadInput(
-            f"--run {run}: holds a run already; go on with it by --resume (and --steps beyond its own), delete it by "
-            "--overwrite, or give another folder"
-        )
-
-
-def read_config(run: Path) -> dict:
-    """config.json of a run folder, {} without one."""
-    path = run / "config.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def write_config(run: Path, architecture: dict, settings: Settings) -> None:
-    """config.json: the settings under "minreason", beside the architecture that save_pretrained wrote, if it has.
-
-    So the folder of a finished run loads with AutoModelForCausalLM as it is, and its config says what made it.
-    """
-    (run / "config.json.new").write_text(json.dumps({**architecture, "minreason": asdict(settings)}, indent=1))
-    os.replace(run / "config.json.new", run / "config.json")
-
-
-def append(path: Path, *rows: dict) -> None:
-    """Add rows to a .jsonl file and close it, so that a killed run has all of its lines but the last step's."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def read_rows(path: Path) -> list[dict]:
-    """The rows of a .jsonl file of a run; a last line that was cut off by a crash is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def save_state(run: Path, steps: int, optimizer) -> None:
-    """What --resume needs, in one file that is replaced as a whole: the optimiser holds the float32 weights too."""
-    weights = optimizer.param_groups[0]["params"]
-    torch.save({"steps": steps, "weights": weights, "optimizer": optimizer.state_dict()}, run / "state.new")
-    os.replace(run / "state.new", run / "state.pt")
-
-
-def load_state(run: Path, policy, optimizer, settings: Settings) -> int:
-    """Put the saved state into policy and optimizer; returns the steps taken. Later lines of the logs are dropped."""
-    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
-    finished = "model_type" in read_config(run) and (not study_is_due(settings) or (run / "passk.json").is_file())
-    if state["steps"] >= settings.steps and finished:
-        raise BadInput(f"--resume: {run} has taken its {state['steps']} steps; give --steps above that")
-    optimizer.load_state_dict(state["optimizer"])
-    with torch.no_grad():
-        for weight, saved in zip(optimizer.param_groups[0]["params"], state["weights"], strict=True):
-            weight.copy_(saved)
-    write_back(policy, optimizer)
-    for name in ("metrics.jsonl", "samples.jsonl"):
-        rows = [row for row in read_rows(run / name) if row["step"] < state["steps"]]
-        (run / "rows.new").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(run / "rows.new", run / name)
-    return state["steps"]
-
-
-def save_model(run: Path, policy, adapted, optimizer, tokenizer, settings: Settings) -> None:
-    """The trained model, in float32, as save_pretrained writes it, moved into the run folder when it is complete.
-
-    config.json comes last: once it names an architecture, everything else is there.
-    """
-    policy.float()
-    write_back(policy, optimizer)
-    if adapted is not None:
-        policy = adapted.merge_and_unload()
-    policy.save_pretrained(run / "saving")
-    tokenizer.save_pretrained(run / "saving")
-    write_config(run / "saving", read_config(run / "saving"), settings)
-    for file in sorted((run / "saving").iterdir(), key=lambda file: file.name == "config.json"):
-        os.replace(file, run / file.name)
-    (run / "saving").rmdir()
-
-
 # --- before and after -----------------------------------------------------------------------------------------------
-
-
-def study_is_due(settings: Settings) -> bool:
-    """Whether the starting and the trained model are to be compared, and there are problems to compare them on."""
-    return bool(settings.eval_data and settings.eval_samples and settings.eval_limit)
 
 
 def before_and_after(settings: Settings) -> None:

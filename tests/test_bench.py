@@ -32,6 +32,15 @@ def test_the_parts_run_and_are_written_down(small, tmp_path, capsys):
     assert written["machine"]["torch"]
 
 
+def test_the_memory_that_training_needs(small, tmp_path, capsys):
+    pytest.importorskip("peft")
+    assert bench.main([*small, "--parts", "memory"]) == 0
+    whole, adapters = json.loads((tmp_path / "bench.json").read_text())["results"]["memory"]["plans"].values()
+    assert adapters["gradients and optimiser"] < whole["gradients and optimiser"] / 10
+    assert adapters["training pass"] < whole["training pass"]
+    assert "memory, --lora 32" in capsys.readouterr().out
+
+
 def test_ratios_are_taken_pair_by_pair():
     ways = bench.compare({"ours": [1.0, 2.0, 4.0], "theirs": [3.0, 4.0, 20.0]})
     assert ways["theirs"]["ratio"] == 3.0

@@ -6,7 +6,8 @@ from conftest import VOCABULARY, tiny_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from generate import Slots, choose, generate, generate_rows, inverse_cdf
+from generate import Slots, generate, generate_rows
+from sampler import choose, inverse_cdf, nucleus
 
 PROMPTS = [[3, 4, 5], [6, 6, 7, 8, 9, 3, 4, 5, 6], [7], [5, 4, 3, 2, 1, 6]]  # token 1, an end token, inside a prompt
 EOS = (1, 2)
@@ -220,6 +221,24 @@ def test_two_levels_of_the_inverse_cdf_are_one(monkeypatch):
         assert torch.equal(inverse_cdf(probs, uniform), expected)
 
 
+def test_the_nucleus_is_found_among_few_tokens_and_among_many():
+    logits = torch.randn(4, 5000, generator=torch.Generator().manual_seed(0))
+    logits[0] *= 9  # a peaked row; in the others 1,024 tokens are not enough
+    for rows in (slice(0, 1), slice(0, 4)):
+        probs = logits[rows].softmax(-1)
+        top, tokens = nucleus(probs, 0.9)
+        for row in range(len(probs)):
+            kept = set(tokens[row][top[row] > 0].tolist())
+            order, total = probs[row].argsort(descending=True).tolist(), 0.0
+            expected = set()
+            for token in order:
+                if total >= 0.9:
+                    break
+                expected.add(token)
+                total += probs[row, token].item()
+            assert len(kept ^ expected) <= 1  # where rounding decides
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "sees 8 tokens")],
@@ -259,7 +278,14 @@ def test_greedy_takes_the_most_likely_token(policy):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"rollouts_per_prompt": 0}, {"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.1}],
+    [
+        {"rollouts_per_prompt": 0},
+        {"max_new_tokens": 0},
+        {"max_new_tokens": [3, 3]},
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+    ],
     ids=str,
 )
 def test_refuses_what_cannot_be_sampled(qwen2, bad):

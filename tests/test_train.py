@@ -207,7 +207,7 @@ def test_lora_without_peft_says_what_to_install(arguments, monkeypatch, tmp_path
 
 
 def test_a_run_that_would_not_fit_is_refused_before_it_starts(arguments, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("plan.free_memory", lambda device: 1000)
+    monkeypatch.setattr(train, "free_memory", lambda device: 1000)
     assert train.main(arguments) == 2
     shown = capsys.readouterr()
     assert shown.out.startswith("Memory: about")

@@ -1,0 +1,103 @@
+"""folder.py: what does a run leave behind, so that it can be read, loaded as a model, and gone on with?
+
+config.json (the architecture, and the settings under "minreason"), metrics.jsonl and samples.jsonl (a line at a time),
+state.pt (for --resume), and at the end the model as save_pretrained writes it. Every file is whole at any moment: it is
+written beside its place and moved there, or appended to by lines of which a cut one is left out.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from data import BadInput
+from grpo import write_back
+
+
+def study_is_due(settings) -> bool:
+    """Whether the starting and the trained model are to be compared, and there are problems to compare them on."""
+    return bool(settings.eval_data and settings.eval_samples and settings.eval_limit)
+
+
+def check_folder(run: Path, overwrite: bool) -> None:
+    """Raise BadInput if the run folder holds anything that a new run must not touch."""
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        return
+    if "minreason" not in read_config(run):
+        raise BadInput(f"--run {run}: is there already and is not a run; choose another folder")
+    if not overwrite:
+        raise BadInput(
+            f"--run {run}: holds a run already; go on with it by --resume (and --steps beyond its own), delete it by "
+            "--overwrite, or give another folder"
+        )
+
+
+def read_config(run: Path) -> dict:
+    """config.json of a run folder, {} without one."""
+    path = run / "config.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def write_config(run: Path, architecture: dict, settings) -> None:
+    """config.json: the settings under "minreason", beside the architecture that save_pretrained wrote, if it has.
+
+    So the folder of a finished run loads with AutoModelForCausalLM as it is, and its config says what made it.
+    """
+    (run / "config.json.new").write_text(json.dumps({**architecture, "minreason": asdict(settings)}, indent=1))
+    os.replace(run / "config.json.new", run / "config.json")
+
+
+def append(path: Path, *rows: dict) -> None:
+    """Add rows to a .jsonl file and close it, so that a killed run has all of its lines but the last step's."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a .jsonl file of a run; a last line that was cut off by a crash is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def save_state(run: Path, steps: int, optimizer) -> None:
+    """What --resume needs, in one file that is replaced as a whole: the optimiser holds the float32 weights too."""
+    weights = optimizer.param_groups[0]["params"]
+    torch.save({"steps": steps, "weights": weights, "optimizer": optimizer.state_dict()}, run / "state.new")
+    os.replace(run / "state.new", run / "state.pt")
+
+
+def load_state(run: Path, policy, optimizer, settings) -> int:
+    """Put the saved state into policy and optimizer; returns the steps taken. Later lines of the logs are dropped."""
+    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
+    finished = "model_type" in read_config(run) and (not study_is_due(settings) or (run / "passk.json").is_file())
+    if state["steps"] >= settings.steps and finished:
+        raise BadInput(f"--resume: {run} has taken its {state['steps']} steps; give --steps above that")
+    optimizer.load_state_dict(state["optimizer"])
+    with torch.no_grad():
+        for weight, saved in zip(optimizer.param_groups[0]["params"], state["weights"], strict=True):
+            weight.copy_(saved)
+    write_back(policy, optimizer)
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        rows = [row for row in read_rows(run / name) if row["step"] < state["steps"]]
+        (run / "rows.new").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        os.replace(run / "rows.new", run / name)
+    return state["steps"]
+
+
+def save_model(run: Path, policy, adapted, optimizer, tokenizer, settings) -> None:
+    """The trained model, in float32, as save_pretrained writes it, moved into the run folder when it is complete.
+
+    config.json comes last: once it names an architecture, everything else is there.
+    """
+    policy.float()
+    write_back(policy, optimizer)
+    if adapted is not None:
+        policy = adapted.merge_and_unload()
+    policy.save_pretrained(run / "saving")
+    tokenizer.save_pretrained(run / "saving")
+    write_config(run / "saving", read_config(run / "saving"), settings)
+    for file in sorted((run / "saving").iterdir(), key=lambda file: file.name == "config.json"):
+        os.replace(file, run / file.name)
+    (run / "saving").rmdir()
