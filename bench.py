@@ -17,7 +17,7 @@ is the ratio of a pair, because a machine's speed drifts. The table gives the me
     limits     decoding and training against what this machine's memory and matrix units could do at best
 
 Sizes are built from their public configurations with random weights, so nothing is downloaded; speed does not depend on
-what the weights are. Results go into results/bench-MODEL-DEVICE.json, with the machine they came from.
+what the weights are. Results go into results/bench-MODEL-DEVICE-PARTS.json, with the machine they came from.
 """
 
 import argparse
@@ -40,7 +40,7 @@ import data
 from data import BadInput
 from generate import generate, generate_rows, stream
 from grpo import HeadLogps, adamw, group_advantages, update
-from plan import describe, memory_plan
+from plan import as_text, memory_plan
 from rewards import correct, read, self_certainty
 from train import adapt
 
@@ -350,7 +350,13 @@ def bench_head(policy, tokenizer, settings) -> dict:
 
 def bench_memory(policy, tokenizer, settings) -> dict:
     """Bytes by part of a training run without a KL penalty: of all weights, then with --lora 32 and checkpointing."""
-    flags = {"prompts_per_step": settings.prompts, "rollouts_per_prompt": settings.group, "kl": 0.0, "seed": 0}
+    flags = {
+        "prompts_per_step": settings.prompts,
+        "rollouts_per_prompt": settings.group,
+        "kl": 0.0,
+        "seed": 0,
+        "temperature": 1.0,
+    }
     flags |= {"max_new_tokens": settings.new_tokens, "micro_tokens": settings.micro_tokens}
     plans, longest = {}, max(map(len, make_prompts(policy, tokenizer, settings)))
     for name, lora in (("all weights", 0), ("--lora 32 --gradient-checkpointing", 32)):
@@ -445,7 +451,7 @@ def table(results: dict) -> str:
         if "gradient_error" in result:
             lines.append(f"head: relative error of the gradient {result['gradient_error']:.1e}")
         for name, plan in result.get("plans", {}).items():
-            lines.append(f"memory, {name}: {describe(plan)}")
+            lines.append(f"memory, {name}: {as_text(plan)}")
         if "decode_of_roofline" in result:
             lines.append(
                 f"limits: decoding {result['decode_tokens_per_second']:,.0f} tokens/s, "
@@ -454,8 +460,8 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 for bad input."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line; what argparse does not check, `complete` does."""
     parser = argparse.ArgumentParser(prog="bench.py", description="How fast is it?", usage="python bench.py [flags]")
     parser.add_argument("--model", default="toy", help=f"toy, {', '.join(SIZES)}; default toy")
     parser.add_argument("--parts", nargs="+", help=f"of {' '.join(PARTS)}; default rollouts tail step, sizes: rollouts")
@@ -464,49 +470,57 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--prompt-tokens", type=int, default=256, help="of the longest prompt of a size; default 256")
     parser.add_argument("--new-tokens", type=int, default=80, help="default 80")
     parser.add_argument("--head-tokens", type=int, default=4096, help="for the head; default 4096")
-    parser.add_argument("--micro-tokens", type=int, help="default 1024 on a CPU, else 8192")
+    parser.add_argument("--micro-tokens", type=int, help="in a training pass; default 1024 on a CPU, else 8192")
     parser.add_argument("--repeats", type=int, default=5, help="counted runs of each way; default 5")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--dtype", default="auto", help="float32 or bfloat16; default bfloat16 on a GPU")
-    parser.add_argument("--out", help="default results/bench-MODEL-DEVICE.json")
-    settings = parser.parse_args(argv)
+    parser.add_argument("--out", help="file for every time taken; default results/bench-MODEL-DEVICE-PARTS.json")
+    return parser.parse_args(argv)
+
+
+def complete(settings: argparse.Namespace) -> None:
+    """Raise BadInput for what cannot work, and fill in what was left open."""
+    if settings.model != "toy" and settings.model not in SIZES:
+        raise BadInput(f"--model {settings.model}: unknown; choose from toy, {', '.join(SIZES)}")
+    settings.parts = settings.parts or (["rollouts", "tail", "step"] if settings.model == "toy" else ["rollouts"])
+    for part in settings.parts:
+        if part not in PARTS:
+            raise BadInput(f"--parts {part}: unknown; choose from {' '.join(PARTS)}")
+    settings.device, settings.compute = data.resolve_device(settings.device, settings.dtype)
+    settings.dtype = str(settings.compute).removeprefix("torch.")
+    if settings.micro_tokens is None:
+        settings.micro_tokens = 1024 if settings.device == "cpu" else 8192
+    for name in ("prompts", "group", "prompt_tokens", "new_tokens", "head_tokens", "micro_tokens", "repeats"):
+        if getattr(settings, name) < 1:
+            raise BadInput(f"--{name.replace('_', '-')} {getattr(settings, name)}: must be at least 1")
+    if settings.out is None:
+        device = settings.device.partition(":")[0]
+        settings.out = f"results/bench-{settings.model}-{device}-{'-'.join(settings.parts)}.json"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 2 for bad input."""
+    settings = parse(argv)
     try:
-        if settings.model != "toy" and settings.model not in SIZES:
-            raise BadInput(f"--model {settings.model}: unknown; choose from toy, {', '.join(SIZES)}")
-        for name in ("prompts", "group", "prompt_tokens", "new_tokens", "head_tokens", "repeats"):
-            if getattr(settings, name) < 1:
-                raise BadInput(f"--{name.replace('_', '-')} {getattr(settings, name)}: must be at least 1")
-        parts = settings.parts or (["rollouts", "tail", "step"] if settings.model == "toy" else ["rollouts"])
-        for part in parts:
-            if part not in PARTS:
-                raise BadInput(f"--parts {part}: unknown; choose from {' '.join(PARTS)}")
-        settings.device, dtype = data.resolve_device(settings.device, settings.dtype)
+        complete(settings)
+        out = Path(settings.out)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"--out {out}: cannot be written ({error.strerror})") from None
+        head_alone = settings.parts == ["head"]
+        policy, tokenizer = make_model(settings.model, settings.device, settings.compute, head_alone)
+        run = {"rollouts": bench_rollouts, "tail": bench_tail, "step": bench_step, "head": bench_head}
+        run |= {"limits": bench_limits, "memory": bench_memory}  # the last puts adapters into the model
+        results = {part: bench(policy, tokenizer, settings) for part, bench in run.items() if part in settings.parts}
     except BadInput as error:
         print(f"bench.py: {error}", file=sys.stderr)
         return 2
-    settings.micro_tokens = settings.micro_tokens or (1024 if settings.device == "cpu" else 8192)
-    policy, tokenizer = make_model(settings.model, settings.device, dtype, parts == ["head"])
-    run = {
-        "rollouts": bench_rollouts,
-        "tail": bench_tail,
-        "step": bench_step,
-        "head": bench_head,
-        "limits": bench_limits,
-    }
-    results = {part: run[part](policy, tokenizer, settings) for part in parts}
-    on_gpu = settings.device != "cpu"
-    machine = {
-        "device": torch.cuda.get_device_name()
-        if on_gpu
-        else f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
+    on_cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    machine = {"device": on_cpu if settings.device == "cpu" else torch.cuda.get_device_name()}
+    machine |= {"torch": torch.__version__, "transformers": transformers.__version__}
     print(table(results))
-    out = Path(settings.out or f"results/bench-{settings.model}-{settings.device.partition(':')[0]}.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    flags = {name: value for name, value in vars(settings).items() if name != "out"} | {"dtype": str(dtype)}
+    flags = {name: value for name, value in vars(settings).items() if name not in ("out", "compute")}
     out.write_text(json.dumps({"machine": machine, "flags": flags, "results": results}, indent=1) + "\n")
     print(f"In {out}: every time that was taken.")
     return 0

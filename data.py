@@ -155,6 +155,8 @@ def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
         raise BadInput(f"--device {device}: unknown; choose auto, cpu, cuda or cuda:N")
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu")
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # streams and graphs take the current one
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     names["auto"] = torch.float32 if device == "cpu" else torch.bfloat16
     if dtype not in names:

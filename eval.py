@@ -30,7 +30,7 @@ import toy
 from data import BadInput, Problem
 from generate import generate_rows, stream
 from passk import curve, powers_of_two
-from plan import check_sampler
+from plan import check_sampler, free_memory, sampling_bytes
 from verify import extract_answer, grade
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
@@ -42,10 +42,17 @@ def prepare(model: str, problems: list[Problem], settings: argparse.Namespace):
     template = settings.template or data.default_template(tokenizer)
     room = data.context_room(policy, settings.max_new_tokens)
     prompts = data.encode_prompts(problems, tokenizer, template, room)
+    longest = max(map(len, prompts)) + settings.max_new_tokens
     try:
-        check_sampler(policy, max(map(len, prompts)) + settings.max_new_tokens)
+        token = check_sampler(policy, longest)
     except ValueError as error:
         raise BadInput(f"{model}: cannot be sampled from: {error}") from None
+    rows = min(settings.rows, len(problems) * settings.samples)
+    needed, free = sum(sampling_bytes(policy, rows, longest, token, settings.temperature)), free_memory(policy.device)
+    if needed > free:
+        raise BadInput(
+            f"--rows {settings.rows}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free; give fewer"
+        )
     return policy, tokenizer, template, prompts
 
 

@@ -72,6 +72,8 @@ def load_state(run: Path, policy, optimizer, settings) -> int:
     """Put the saved state into policy and optimizer; returns the steps taken. Later lines of the logs are dropped."""
     state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
     finished = "model_type" in read_config(run) and (not study_is_due(settings) or (run / "passk.json").is_file())
+    if "weights" not in state:
+        raise BadInput(f"--resume: the state in {run} was saved by another version of this program; start again")
     if state["steps"] >= settings.steps and finished:
         raise BadInput(f"--resume: {run} has taken its {state['steps']} steps; give --steps above that")
     optimizer.load_state_dict(state["optimizer"])

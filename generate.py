@@ -1,10 +1,10 @@
 """generate.py: how are thousands of completions sampled fast?
 
-`generate` continues B prompts G times each with any unmodified `AutoModelForCausalLM`. Its N = B*G rows go through R
-slots, where the keys and values of what has been read and written are kept:
+`generate` continues B prompts G times each with an unmodified `AutoModelForCausalLM`. Its N = B*G rows go through R
+slots, where the keys and values of what has been read and written are kept (continuous batching over a static cache):
 
-1. Each prompt is prefilled once for all of its rollouts, right-padded and without an attention mask (causality hides
-   the padding from what stands before it). `model.generate` prefills it G times.
+1. A prompt is prefilled once for all of its rollouts that are admitted together, right-padded and without an attention
+   mask (causality hides the padding from what stands before it). `model.generate` prefills it G times.
 2. Every slot has a length of its own, so no row waits for another: a slot that ends takes the next waiting row, and
    when none waits, the last live slot moves into the gap. Live slots stay in front, and nothing else is computed.
 3. A decoding step computes one row of logits per live slot and takes from it the next token, its log-probability, its
@@ -23,6 +23,7 @@ KL(U || p) at temperature 1, as in Intuitor (2505.19590, eq. 4): how sure the mo
 import hashlib
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,8 @@ from transformers import AttentionInterface
 
 from sampler import choose, logits_of
 
-STEPS_PER_GRAPH = 16  # on CUDA: steps between two looks at who has ended, each of which stops the GPU
+STEPS_PER_CHECK = 16  # on CUDA: steps between two looks at who has ended, each of which stops the GPU
+PREFILL_TOKENS = 16_384  # most prompt tokens in one pass, with padding: it bounds the memory of a prefill
 KEPT = weakref.WeakKeyDictionary()  # policy -> its Slots, as long as the policy lives
 
 
@@ -114,7 +116,7 @@ class Slots:
         wanted = rows, max_new_tokens, sampling, weight.dtype, weight.data_ptr()
         if held is None or held.made_for != wanted or held.columns < columns:
             KEPT.pop(policy, None)  # free the old ones first
-            KEPT[policy] = held = cls(weight, rows, -(-columns // 64) * 64, max_new_tokens, sampling)
+            KEPT[policy] = held = cls(weight, rows, rounded(columns, weight.device), max_new_tokens, sampling)
         held.live = held.view = 0
         held.longest = columns
         return held
@@ -251,6 +253,26 @@ def slot_attention(module, query, key, value, attention_mask, scaling=None, slot
 AttentionInterface.register("slots", slot_attention)
 
 
+@contextmanager
+def attention_over_slots(policy) -> Iterator[None]:
+    """Let the policy's layers call slot_attention, and put it back as it was. Raises ValueError if they cannot."""
+    before = policy.config._attn_implementation
+    policy.set_attn_implementation("slots")
+    try:
+        if policy.config._attn_implementation != "slots":  # transformers has only warned
+            raise ValueError("its attention cannot be replaced")
+        yield
+    finally:
+        if policy.config._attn_implementation == "slots":
+            policy.set_attn_implementation(before)
+
+
+def rounded(columns: int, device: torch.device) -> int:
+    """The columns that slots are made with: some more than needed, so that a longer prompt seldom needs new ones."""
+    multiple = 256 if can_record(device) else 64
+    return -(-columns // multiple) * multiple
+
+
 def can_record(device: torch.device) -> bool:
     """Whether steps are recorded and replayed on this device. (A test says yes for a CPU, to run that way there.)"""
     return device.type == "cuda"
@@ -275,7 +297,8 @@ def generate_rows(
 
     Yields dicts of k ended rows: owner [k] (row numbers), prompt_length [k], count [k], truncated [k], tokens
     [k, T + 1] and values [k, 3, T + 1] (log-probability, entropy, self-certainty), valid in the first `count` columns.
-    The samples do not depend on `slots` (up to rounding): random numbers belong to rows.
+    The samples do not depend on `slots` (up to rounding): random numbers belong to rows. While it runs, between two
+    yields too, the policy's attention goes to the slots: it cannot be used for anything else.
     """
     if not prompts or min(len(p) for p in prompts) == 0:
         raise ValueError("generate needs at least one prompt, and no empty one")
@@ -293,18 +316,19 @@ def generate_rows(
     recorded = can_record(head.weight.device)
     sampling = (temperature, top_p, tuple(eos_ids))
     held = Slots.for_policy(policy, rows, width + T, T, sampling)
-    steps, first = min(STEPS_PER_GRAPH, T) if recorded else 1, 0
-    before = policy.config._attn_implementation
-    policy.set_attn_implementation("slots")
-    try:
+    steps, first = min(STEPS_PER_CHECK, T) if recorded else 1, 0
+    prompts_at_once = max(1, PREFILL_TOKENS // width)
+    with attention_over_slots(policy):
         while first < N or held.live:
             free = rows - held.live
-            if first < N and (held.live == 0 or free >= max(1, rows // 16)):  # a prefill is worth while for some rows
-                owners = torch.arange(first, min(first + free, N))
-                # Drawn in the order of the rows, a row's numbers do not depend on when it is admitted.
-                uniform = torch.rand(len(owners), T, generator=generator)
-                held.admit(body, owners, rollouts_per_prompt, prompts, limits[owners], uniform)
-                first += len(owners)
+            if held.live == 0 or free >= max(1, rows // 16):  # a prefill is worth while for some rows
+                while first < N and held.live < rows:
+                    last = (first // rollouts_per_prompt + prompts_at_once) * rollouts_per_prompt
+                    owners = torch.arange(first, min(first + rows - held.live, last, N))
+                    # Drawn in the order of the rows, a row's numbers do not depend on when it is admitted.
+                    uniform = torch.rand(len(owners), T, generator=generator)
+                    held.admit(body, owners, rollouts_per_prompt, prompts, limits[owners], uniform)
+                    first += len(owners)
             if recorded:
                 held.look_ahead(steps, 128)
                 part = rows // 8 + 1
@@ -318,8 +342,6 @@ def generate_rows(
             if not recorded and held.live:
                 held.look_ahead(0, 1)
                 held.forward(body, held.live)
-    finally:
-        policy.set_attn_implementation(before)
 
 
 def generate(

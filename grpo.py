@@ -105,22 +105,22 @@ class HeadLogps(torch.autograd.Function):
     def backward(ctx, gradient, _):
         hidden, weight, bias, targets, logsumexp = ctx.saved_tensors
         scale = gradient[:, None] / ctx.temperature  # [T, 1]
-        d_hidden = scale * weight[targets].float()  # the part of 1[j = y], and the blocks bring that of p_j
+        d_hidden = torch.zeros(hidden.shape, device=hidden.device)  # float32: the blocks add up in it
         d_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
-        d_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        d_bias = torch.empty_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for block in HeadLogps.blocks(hidden, weight):
             d_logits = HeadLogps.logits(hidden, weight, bias, block).div_(ctx.temperature).sub_(logsumexp[:, None])
             d_logits.exp_().mul_(-scale)
+            # 1[j = y] joins p_j here, in float32: where p is nearly 1, the difference is what bfloat16 would lose.
+            column, width = targets[:, None] - block.start, d_logits.shape[1]
+            here = (column >= 0) & (column < width)
+            d_logits.scatter_add_(1, column.clamp(0, width - 1), scale * here)
             if d_bias is not None:
                 d_bias[block] = d_logits.sum(0)
             d_logits = d_logits.to(weight.dtype)  # in bfloat16 both products run at the speed of bfloat16
             d_hidden += float32_product(d_logits, weight[block])
             if d_weight is not None:
                 torch.mm(d_logits.t(), hidden, out=d_weight[block])
-        if d_weight is not None:
-            d_weight.index_add_(0, targets, (scale * hidden).to(weight.dtype))
-        if d_bias is not None:
-            d_bias.index_add_(0, targets, scale[:, 0].to(bias.dtype))
         return d_hidden.to(hidden.dtype), d_weight, d_bias, None, None, None
 
 
@@ -145,7 +145,7 @@ def score(policy, token_ids, mask, temperature: float = 1.0, with_certainty: boo
     head = policy.get_output_embeddings()
     zeros = torch.zeros(token_ids.shape, dtype=torch.float32, device=token_ids.device)  # [N, S]
     if len(targets) == 0:
-        return zeros, zeros
+        return zeros, zeros if with_certainty else None
     with torch.autocast(inputs.device.type, enabled=False):
         inputs = inputs.to(head.weight.dtype)
         values = HeadLogps.apply(inputs, head.weight, head.bias, targets, temperature, with_certainty)  # [T] each
@@ -302,9 +302,9 @@ def update(policy, ref_policy, optimizer, rollouts, advantages: torch.Tensor, se
     penalty; settings: train.Settings (temperature, kl, clip, loss_average, max_new_tokens, updates_per_step,
     micro_tokens are read).
 
-    The metrics are those of the last update, over all tokens of the step. sampling_gap is the mean |difference|, in
-    nats, of the log-probabilities that the sampler saw from those computed here with the same weights: the cheapest
-    detector there is of a wrong mask, position, temperature or shift.
+    The metrics are of the last update, over the tokens trained on. sampling_gap is the mean |difference|, in nats,
+    of the log-probabilities that the sampler saw from those computed here with the same weights: the cheapest detector
+    there is of a wrong mask, position, temperature or shift. It is None where nothing was trained on.
     """
     advantages = advantages.reshape(-1).to(rollouts.token_ids.device)  # [N]
     masters = [master for group in optimizer.param_groups for master in group["params"]]
@@ -349,4 +349,5 @@ def update(policy, ref_policy, optimizer, rollouts, advantages: torch.Tensor, se
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(masters, 1.0).item()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return {**metrics, "kl": metrics["kl"] if ref_policy is not None else None, "sampling_gap": sampling_gap}
+    metrics["sampling_gap"] = sampling_gap if batches else None
+    return {**metrics, "kl": metrics["kl"] if ref_policy is not None else None}

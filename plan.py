@@ -10,34 +10,40 @@ from pathlib import Path
 
 import torch
 
-from generate import KEPT, Slots
+from generate import KEPT, PREFILL_TOKENS, Slots, attention_over_slots, can_record, rounded
 from grpo import block_size, trainable
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def check_sampler(policy, longest: int) -> int:
-    """Sample a token through the slots, compare with a plain pass; returns the bytes of a token's keys and values.
+    """Sample two tokens through the slots, compare with a plain pass; returns the bytes of a token's keys and values.
 
     longest: tokens of the longest row, prompt and completion. Raises ValueError where the slots cannot serve the model:
-    windows shorter than that, capped scores, layers that take no cache from outside.
+    windows shorter than that, capped scores, layers of other kinds, and on a GPU steps that cannot be recorded.
     """
     body, head, prompt = policy.base_model, policy.get_output_embeddings(), [0, 1, 2]
-    before = policy.config._attn_implementation
-    with torch.inference_mode():
-        held = Slots.for_policy(policy, 2, max(longest, 5), 2, (1.0, 1.0, ()))
-        policy.set_attn_implementation("slots")
-        try:
-            held.admit(body, torch.arange(2), 2, [prompt], torch.tensor([2, 2]), torch.tensor([[0.3, 0], [0.7, 0]]))
-            held.sample(head, 2)
-            held.look_ahead(0, 1)
-            held.forward(body, 2)
-        finally:
-            policy.set_attn_implementation(before)
-            KEPT.pop(policy, None)
-    tokens = torch.tensor([[*prompt, token] for token in held.state["tokens"][:, 0].tolist()], device=policy.device)
-    expected = body(input_ids=tokens, use_cache=False).last_hidden_state[:, -1].float()
+    held = Slots.for_policy(policy, 2, max(longest, 6), 3, (1.0, 1.0, ()))
+    try:
+        with attention_over_slots(policy):
+            uniform = torch.tensor([[0.3, 0.3, 0], [0.7, 0.7, 0]])
+            held.admit(body, torch.arange(2), 2, [prompt], torch.tensor([3, 3]), uniform)
+            held.look_ahead(2, 16)
+            for _ in range(2):  # on a GPU the first is recorded, and the second comes from the recording
+                if can_record(policy.device):
+                    held.replay((2, held.view), lambda: (held.sample(head, 2), held.forward(body, 2)))
+                else:
+                    held.sample(head, 2)
+                    held.forward(body, 2)
+    except (RuntimeError, TypeError, AttributeError) as error:  # its layers want what the slots do not give
+        raise ValueError(str(error).partition("\n")[0]) from error
+    finally:
+        KEPT.pop(policy, None)
+    tokens = [[*prompt, *row] for row in held.state["tokens"][:, :2].tolist()]
+    expected = (
+        body(input_ids=torch.tensor(tokens, device=policy.device), use_cache=False).last_hidden_state[:, -1].float()
+    )
     error = (held.state["hidden"].float() - expected).norm() / expected.norm()
-    if error > (1e-3 if policy.dtype == torch.float32 else 0.1):
+    if not error <= (1e-3 if policy.dtype == torch.float32 else 0.1):
         raise ValueError(f"the sampler's hidden states are {error:.0%} off those of a plain pass")
     return sum(x.numel() * x.element_size() for pair in held.cache.values() for x in pair) // (2 * held.columns)
 
@@ -59,50 +65,65 @@ def activation_bytes(policy) -> float:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had."""
+    """Bytes that can still be had (where a system does not say: that it has)."""
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held, but not in use
         return torch.cuda.mem_get_info(device)[0] + reserved
-    if Path("/proc/meminfo").exists():
-        return 1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if not Path("/proc/meminfo").exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = 1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0])
+    limit, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))  # of a container
+    if limit.exists() and limit.read_text().strip() != "max":
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free
+
+
+def sampling_bytes(policy, rows: int, longest: int, token: int, temperature: float) -> tuple[int, int]:
+    """Bytes of the slots (token: what check_sampler returned), and of the logits of a step."""
+    V, H = policy.get_output_embeddings().weight.shape
+    logits = (2 if temperature == 1 else 4) * 4 * rows * V  # logits and probabilities, float32
+    if policy.dtype != torch.float32 and policy.device.type == "cpu":
+        logits += 4 * V * H  # sampler.float32_product copies the head
+    return rows * rounded(longest, policy.device) * token, logits
 
 
 def memory_plan(policy, settings, longest_prompt: int) -> dict[str, float]:
-    """Bytes by part of a training run; the last two alternate, so that only the larger counts. Raises ValueError.
+    """Bytes by part of a training run. Raises ValueError for a model that cannot be sampled from.
 
-    settings: train.Settings (rollouts, tokens, kl and micro_tokens are read).
+    settings: train.Settings (rollouts, tokens, temperature, kl, micro_tokens and gradient_checkpointing are read).
     """
     longest = longest_prompt + settings.max_new_tokens
     rows = settings.prompts_per_step * settings.rollouts_per_prompt
     token = check_sampler(policy, longest)
     V, H = policy.get_output_embeddings().weight.shape
-    all_weights = sum(p.numel() * p.element_size() for p in policy.parameters())
+    slots, logits = sampling_bytes(policy, rows, longest, token, settings.temperature)
     trained = trainable(policy)
     # Adam's two moments and the gradient, and a master for each weight that is not float32.
     each = [p.numel() * (12 if p.dtype == torch.float32 else 16) for p in trained]
     reference = sum(p.numel() * p.element_size() for p in trained) if settings.kl > 0 else 0
-    at_once = max(settings.micro_tokens, longest)
+    at_once, layers = max(settings.micro_tokens, longest), policy.config.num_hidden_layers
+    activations = activation_bytes(policy)
+    layer = activations / layers
+    if settings.gradient_checkpointing:  # the input of every layer, and all of the one that is computed again
+        activations = layers * H * policy.dtype.itemsize + layer
     head = 3 * 4 * min(at_once * V, block_size(policy.device))
+    if policy.get_output_embeddings().weight.requires_grad:  # its gradient; with tied embeddings theirs, and the sum
+        head += (3 if policy.config.tie_word_embeddings else 1) * V * H * policy.dtype.itemsize
+    prefill = min(PREFILL_TOKENS, settings.prompts_per_step * longest_prompt) * layer
     return {
-        "weights": all_weights,
+        "weights": sum(p.numel() * p.element_size() for p in policy.parameters()),
         "gradients and optimiser": sum(each),
         "reference": reference,
-        "keys and values": rows * (-(-longest // 64) * 64) * token,
-        "training pass": at_once * activation_bytes(policy) + head + V * H * policy.dtype.itemsize,
-        "sampling": 2 * 4 * rows * V,
+        "keys and values": slots,
+        "training pass": at_once * activations + head,
+        "sampling": logits + prefill,
     }
 
 
-def peak(plan: dict[str, float]) -> float:
-    """Bytes at the worst moment: sampling and training take turns."""
-    return sum(plan.values()) - min(plan["training pass"], plan["sampling"])
-
-
-def describe(plan: dict[str, float]) -> str:
+def as_text(plan: dict[str, float]) -> str:
     """The plan for a reader."""
 
     def show(size: float) -> str:
         return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
-    return f"about {show(peak(plan))} ({', '.join(f'{name} {show(size)}' for name, size in plan.items())})"
+    return f"about {show(sum(plan.values()))} ({', '.join(f'{name} {show(size)}' for name, size in plan.items())})"

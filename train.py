@@ -22,7 +22,8 @@ import copy
 import shutil
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import get_args
@@ -47,8 +48,7 @@ from folder import (
 )
 from generate import generate, stream
 from grpo import adamw, group_advantages, update
-from plan import describe as describe_plan
-from plan import free_memory, memory_plan, peak
+from plan import as_text, free_memory, memory_plan
 from rewards import REWARDS, Sampled, read, sequence_mean
 
 # What is left open depends on the model: --model toy, or any other. (The toy is too small to gain from bfloat16.)
@@ -86,7 +86,9 @@ class Settings:
     rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
     max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)")
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)")
-    lr: float | None = flag(None, "of AdamW; default 3e-4 on the toy, else 1e-6 (Intuitor 3e-6, 7B: 1e-6)")
+    lr: float | None = flag(
+        None, "of AdamW; default 3e-4 on the toy, else 1e-6 (Intuitor 3e-6, 7B: 1e-6); ten times that with --lora"
+    )
     warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth of the steps)")
     kl: float = flag(0.005, "weight of the KL penalty to the starting model, 0 for none (Intuitor 0.005, 7B: 0.01)")
     clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2); needs --updates-per-step above 1")
@@ -98,7 +100,9 @@ class Settings:
     loss_average: str = flag(
         "sequence", "sequence (GRPO eq. 3), token (DAPO; Intuitor's code) or constant (Dr. GRPO's)"
     )
-    lora: int = flag(0, "rank of LoRA adapters on all linear layers, trained in place of the weights; 0 for none")
+    lora: int = flag(
+        0, "rank of LoRA adapters (alpha twice that) of all linear layers but the head; 0: train all weights"
+    )
     gradient_checkpointing: bool = flag(
         False, "compute layers again in the backward pass: a third more time, less memory"
     )
@@ -125,7 +129,9 @@ def parse(argv: list[str] | None) -> tuple[Settings, set[str], argparse.Namespac
         text = f.metadata["help"] + ("" if f.default is None else f"; default {f.default}")
         kind = (get_args(f.type) or (f.type,))[0]
         name = f"--{f.name.replace('_', '-')}"
-        value = {"action": "store_true"} if kind is bool else {"type": kind, "metavar": kind.__name__.upper()}
+        value = {"type": kind, "metavar": kind.__name__.upper()}
+        if kind is bool:
+            value = {"action": argparse.BooleanOptionalAction}
         parser.add_argument(name, default=argparse.SUPPRESS, help=text, **value)
     parser.add_argument("--resume", action="store_true", help="go on with the run in the run folder, up to --steps")
     parser.add_argument("--overwrite", action="store_true", help="delete the run in the run folder and start again")
@@ -136,6 +142,8 @@ def parse(argv: list[str] | None) -> tuple[Settings, set[str], argparse.Namespac
 
 def complete(settings: Settings) -> None:
     """Raise BadInput for what cannot work, and fill in what was left open."""
+    if settings.lr is None and settings.lora:
+        settings.lr = 10 * (TOY if settings.model == "toy" else REAL)["lr"]  # adapters start at zero
     for name, value in (TOY if settings.model == "toy" else REAL).items():
         if getattr(settings, name) is None:
             setattr(settings, name, value)
@@ -178,7 +186,10 @@ def resumed(settings: Settings, given: set[str]) -> Settings:
     saved = read_config(Path(settings.run))
     if "minreason" not in saved or not (Path(settings.run) / "state.pt").is_file():
         raise BadInput(f"--resume: {settings.run} holds no run with a saved state; start it without --resume")
-    old = Settings(**saved["minreason"])
+    try:
+        old = Settings(**saved["minreason"])
+    except TypeError:
+        raise BadInput(f"--resume: {settings.run} was made by another version of this program; start again") from None
     for name in given:
         if name in FREE_TO_CHANGE:
             setattr(old, name, getattr(settings, name))
@@ -216,13 +227,30 @@ def adapt(policy, settings: Settings):
             torch.manual_seed(settings.seed)  # peft draws the adapters from torch's own stream
             adapted = peft.get_peft_model(policy, flags)  # puts them into the policy's layers
     if settings.gradient_checkpointing:
-        # transformers has renamed it; the old name warns.
+        # transformers has renamed it; the old name warns. Nothing random is in a layer, so no state of it is kept.
         enable = getattr(policy, "activation_checkpointing_enable", policy.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
-        for module in policy.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                module.training = True  # only then it checkpoints; what is inside stays in eval mode, without dropout
+        enable({"use_reentrant": False, "preserve_rng_state": False})
+        probe = torch.arange(3, device=policy.device)[None]
+        with torch.no_grad():
+            plain = policy.base_model(input_ids=probe).last_hidden_state
+            with checkpointed(policy, settings):
+                if not torch.equal(policy.base_model(input_ids=probe).last_hidden_state, plain):
+                    raise BadInput("--gradient-checkpointing: would switch on this model's dropout; leave it out")
     return adapted
+
+
+@contextmanager
+def checkpointed(policy, settings: Settings) -> Iterator[None]:
+    """Within it, layers keep their input alone for the backward pass, if --gradient-checkpointing says so.
+
+    transformers lets a layer do that in training mode; what is inside the layer stays in eval mode.
+    """
+    layers = [module for module in policy.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers:
+        layer.training = settings.gradient_checkpointing
+    yield
+    for layer in layers:
+        layer.training = False
 
 
 def prepare(settings: Settings, device: str, dtype: torch.dtype):
@@ -238,14 +266,16 @@ def prepare(settings: Settings, device: str, dtype: torch.dtype):
     if study_is_due(settings):  # its problems must be usable now, and not only after hours of training
         held_out = data.load_problems(settings.eval_data, "test", settings.eval_limit)
         data.encode_prompts(held_out, tokenizer, settings.template, room)
-    adapted = adapt(policy, settings)
     try:
+        adapted = adapt(policy, settings)
         needed = memory_plan(policy, settings, max(map(len, prompts)))
+    except BadInput:
+        raise
     except ValueError as error:
-        raise BadInput(f"--model {settings.model}: cannot be sampled from: {error}") from None
-    print(f"Memory: {describe_plan(needed)}")
+        raise BadInput(f"--model {settings.model}: cannot be trained here: {error}") from None
+    print(f"Memory: {as_text(needed)}")
     room = free_memory(policy.device) + needed["weights"]  # these are there already
-    if peak(needed) > room:
+    if sum(needed.values()) > room:
         raise BadInput(
             f"this needs more memory than the {room / 1e9:.1f} GB that are free: lower --micro-tokens, "
             "--prompts-per-step or --max-new-tokens, or give --gradient-checkpointing or --lora 32"
@@ -301,7 +331,8 @@ def train(settings: Settings, resume: bool) -> None:
         sampled = read([problems[i] for i in chosen], rollouts, tokenizer)  # texts, answers, right or wrong
         rewards = REWARDS[settings.reward](sampled)  # [B, G]
         times.append(time.perf_counter())
-        learned = update(policy, ref_policy, optimizer, rollouts, group_advantages(rewards), settings)
+        with checkpointed(policy, settings):
+            learned = update(policy, ref_policy, optimizer, rollouts, group_advantages(rewards), settings)
         times.append(time.perf_counter())
         metrics = {"step": step, **describe(sampled, rewards), **learned, "lr": optimizer.param_groups[0]["lr"]}
         for name, begin, end in zip(("generate", "reward", "train"), times, times[1:], strict=False):
@@ -361,7 +392,7 @@ def warn(metrics: dict, warned: set[str]) -> None:
             f"the reward does not vary within any group, so it teaches nothing ({metrics['answered']:.0%} answered, "
             f"{metrics['accuracy']:.0%} right): problems too hard or too easy, or a --template that asks for no box"
         )
-    if metrics["sampling_gap"] > 0.1:
+    if (metrics["sampling_gap"] or 0) > 0.1:
         alarms["gap"] = (
             f"sampler and trainer differ by {metrics['sampling_gap']:.2f} nats a token: model not supported?"
         )

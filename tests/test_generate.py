@@ -1,5 +1,9 @@
 """generate.py: what is captured while sampling is what a teacher-forced pass gives, for every row and token."""
 
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from unittest.mock import MagicMock
+
 import pytest
 import torch
 from conftest import VOCABULARY, tiny_model
@@ -7,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from generate import Slots, generate, generate_rows
+from grpo import token_logps
 from sampler import choose, inverse_cdf, nucleus
 
 PROMPTS = [[3, 4, 5], [6, 6, 7, 8, 9, 3, 4, 5, 6], [7], [5, 4, 3, 2, 1, 6]]  # token 1, an end token, inside a prompt
@@ -157,6 +162,24 @@ def test_few_slots_that_are_refilled_give_the_same_samples(policy, slots, sampli
     compare_rows(policy, roll(policy, **sampling), slots=slots, **sampling)
 
 
+def test_what_comes_back_can_be_trained_on(policy):
+    for rollouts in (roll(policy), roll(policy, max_new_tokens=1)):
+        fields = (rollouts.token_ids, rollouts.mask, rollouts.logps, rollouts.self_certainty, rollouts.truncated)
+        assert not any(tensor.is_inference() for tensor in fields)
+        assert not any(tensor.requires_grad for tensor in fields)
+
+
+def test_prompts_are_prefilled_a_few_at_a_time(policy, monkeypatch):
+    expected, passes = roll(policy), []
+    admit = Slots.admit
+    monkeypatch.setattr(
+        Slots, "admit", lambda self, body, owners, *rest: (passes.append(len(owners)), admit(self, body, owners, *rest))
+    )
+    monkeypatch.setattr("generate.PREFILL_TOKENS", 20)  # two prompts of 9 columns
+    compare_rows(policy, expected)
+    assert passes == [12, 12]
+
+
 def test_every_row_can_have_a_limit_of_its_own(policy):
     limits = [1 + (5 * row) % 20 for row in range(24)]
     rollouts = roll(policy, max_new_tokens=limits, eos_ids=())
@@ -210,6 +233,48 @@ def test_the_way_of_recorded_steps_gives_the_same_samples(policy, slots, tokens,
     monkeypatch.setattr("generate.can_record", lambda device: True)
     monkeypatch.setattr(Slots, "replay", lambda self, key, step: step())
     compare_rows(policy, expected, slots=slots, max_new_tokens=tokens, eos_ids=ends)
+
+
+def test_a_step_is_run_once_then_recorded_and_then_replayed(policy, monkeypatch):
+    """CUDA graphs, played on a CPU: while one records nothing runs, and a replay runs what was recorded."""
+    expected, recording, graphs = roll(policy), [], []
+
+    class Graph:
+        def __init__(self):
+            self.calls, self.replays = [], 0
+            graphs.append(self)
+
+        def replay(self):
+            self.replays += 1
+            for call in self.calls:
+                call()
+
+        def pool(self):
+            return "pool"
+
+    @contextmanager
+    def record(graph, pool):
+        recording.append(graph)
+        yield
+        recording.pop()
+
+    for name in ("sample", "forward"):
+        whole = getattr(Slots, name)
+
+        def recorded(self, *args, whole=whole):
+            call = partial(whole, self, *args)
+            recording[-1].calls.append(call) if recording else call()
+
+        monkeypatch.setattr(Slots, name, recorded)
+    fakes = {"Stream": MagicMock, "current_stream": MagicMock, "stream": lambda stream: nullcontext()}
+    for name, fake in {**fakes, "CUDAGraph": Graph, "graph": record}.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr("generate.can_record", lambda device: True)
+    compare_rows(policy, expected)
+    assert graphs
+    assert all(len(graph.calls) == 2 for graph in graphs)
+    assert sum(graph.replays for graph in graphs) > 10
+    compare_rows(policy, expected)  # and the recordings of the call before serve the next
 
 
 def test_two_levels_of_the_inverse_cdf_are_one(monkeypatch):
@@ -300,6 +365,9 @@ def test_refuses_no_prompt_and_an_empty_one(qwen2):
 
 
 def test_half_precision_models_are_sampled_with_float32_log_probabilities():
-    rollouts = roll(tiny_model("qwen2").bfloat16())
+    model = tiny_model("qwen2").bfloat16()
+    rollouts = roll(model)
     assert rollouts.logps.dtype == torch.float32
-    assert rollouts.logps.isfinite().all()
+    expected = token_logps(model, rollouts.token_ids, rollouts.mask)
+    assert (rollouts.logps - expected).abs().max() < 0.1  # other products, rounded otherwise
+    assert (rollouts.logps - expected).abs().mean() < 0.01

@@ -140,6 +140,26 @@ def test_the_head_in_blocks_gives_the_gradient_of_the_whole(temperature, bias, m
             assert ((ours - expected).norm() / expected.norm()).item() < 1e-5
 
 
+@pytest.mark.parametrize("peak", [0.0, 8.0, 16.0])
+def test_in_bfloat16_sure_tokens_have_as_good_a_gradient_as_others(peak, monkeypatch):
+    """With p near 1 the gradient is g (1 - p): a difference that bfloat16 does not hold. Against float64."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(50, (64,), generator=generator)
+    weight = torch.randn(50, 32, generator=generator) / 32**0.5
+    hidden = torch.randn(64, 32, generator=generator) + peak * weight[targets]
+    upstream = torch.randn(64, generator=generator)
+    leaves = [x.bfloat16().requires_grad_() for x in (hidden, weight)]
+    exact = [x.detach().double().requires_grad_() for x in leaves]
+    in_blocks(monkeypatch, 20)
+    logps, _ = HeadLogps.apply(*leaves, None, targets, 1.0, False)
+    (logps * upstream).sum().backward()
+    expected = (exact[0] @ exact[1].t()).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    (expected * upstream).sum().backward()
+    assert torch.allclose(logps.double(), expected, atol=1e-5)
+    for ours, right in zip(leaves, exact, strict=True):
+        assert ((ours.grad.double() - right.grad).norm() / right.grad.norm()).item() < 0.005
+
+
 def test_no_tensor_with_positions_and_vocabulary_is_ever_made():
     # 1,000 completion tokens and a vocabulary of 50,000: 200 MB of logits in one piece. Whatever an operation makes is
     # seen here; the largest should be blocks of logits, 32 MB.
@@ -382,6 +402,8 @@ def test_a_step_without_any_advantage_moves_the_weights_by_the_momentum_alone():
     assert metrics["grad_norm"] < 1e-6
     for one, other in zip(policies[0].parameters(), policies[1].parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+    empty = update(policies[0], None, optimizer, rollouts, torch.zeros(3, 4), settings())
+    assert empty["sampling_gap"] is None  # nothing was compared: not a clean bill
 
 
 def test_a_bfloat16_policy_learns_by_steps_that_bfloat16_cannot_hold():

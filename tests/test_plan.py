@@ -4,16 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from conftest import tiny_model
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import plan
 from generate import KEPT, Slots
-from train import adapt
 
 
 def settings(**changes):
     sizes = {"prompts_per_step": 4, "rollouts_per_prompt": 8, "max_new_tokens": 20, "micro_tokens": 100, "kl": 0.0}
+    sizes |= {"temperature": 1.0, "gradient_checkpointing": False}
     return SimpleNamespace(**sizes | changes)
 
 
@@ -45,8 +46,10 @@ def test_activations_are_counted_by_the_token(qwen2):
     # By hand, the large ones of each of two layers, in floats: MLP gate, up, silu(gate) and their product 4 * 48; the
     # residual stream and its norms, q, k, v, rotated q and k, attention's output.
     assert 2 * 4 * (4 * 48 + 8 * 32) < counted < 2 * 4 * (6 * 48 + 24 * 32)
-    adapt(qwen2, SimpleNamespace(lora=0, gradient_checkpointing=True))
-    assert plan.activation_bytes(qwen2) < counted / 3
+    plain = plan.memory_plan(qwen2, settings(micro_tokens=1000), 10)["training pass"]
+    less = plan.memory_plan(qwen2, settings(micro_tokens=1000, gradient_checkpointing=True), 10)["training pass"]
+    # one of two layers, and the inputs of both
+    assert plain - less == pytest.approx(1000 * (counted / 2 - 2 * 32 * 4))
 
 
 def test_the_parts_of_the_plan(qwen2):
@@ -66,13 +69,20 @@ def test_the_parts_of_the_plan(qwen2):
     assert (frozen["gradients and optimiser"], frozen["reference"]) == (16 * first, 2 * first)
 
 
-def test_only_the_larger_of_sampling_and_training_counts():
-    parts = {"weights": 10e6, "keys and values": 20e6, "training pass": 30e6, "sampling": 25e6}
-    assert plan.peak(parts) == 60e6
-    assert plan.peak(parts | {"sampling": 41e6}) == 71e6
-    said = "about 60 MB (weights 10 MB, keys and values 20 MB, training pass 30 MB, sampling 25 MB)"
-    assert plan.describe(parts) == said
-    assert "2.5 GB" in plan.describe(parts | {"weights": 2.5e9})
+def test_the_plan_as_text():
+    parts = {"weights": 10e6, "keys and values": 2.5e9, "sampling": 25e6}
+    assert plan.as_text(parts) == "about 2.5 GB (weights 10 MB, keys and values 2.5 GB, sampling 25 MB)"
+
+
+@pytest.mark.parametrize("name", ["Falcon", "GPTJ", "Bloom"])
+def test_models_whose_attention_cannot_be_replaced_are_refused(name):
+    sizes = {"Falcon": {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4}}
+    sizes["GPTJ"] = {"n_layer": 2, "n_embd": 32, "n_head": 4, "rotary_dim": 4}
+    sizes["Bloom"] = {"n_layer": 2, "hidden_size": 32, "n_head": 4}
+    config = getattr(transformers, f"{name}Config")(vocab_size=23, **sizes[name])
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    with pytest.raises(ValueError, match="cannot be replaced"):
+        plan.check_sampler(model, 9)
 
 
 def test_free_memory_is_less_than_a_machine_has_and_more_than_nothing():

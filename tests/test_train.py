@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import bench
 import eval as evaluation
 import grpo
 import rewards
@@ -197,6 +198,40 @@ def test_lora_trains_adapters_alone_and_leaves_a_plain_model(arguments, base, tm
     assert train.main([*flags, "--steps", "2", "--overwrite"]) == 0
     assert train.main(["--run", str(tmp_path / "run"), "--resume", "--steps", "4"]) == 0
     assert torch.equal(weights(tmp_path / "run"), whole)
+
+
+def test_layers_checkpoint_while_training_and_not_while_sampling(arguments, monkeypatch):
+    seen = {"generate": set(), "update": set()}
+    for name in seen:
+        whole = getattr(train, name)
+
+        def watched(policy, *args, whole=whole, name=name, **kwargs):
+            seen[name] |= {layer.training for layer in policy.base_model.layers}
+            return whole(policy, *args, **kwargs)
+
+        monkeypatch.setattr(train, name, watched)
+    assert train.main([*arguments, "--gradient-checkpointing"]) == 0
+    assert seen == {"generate": {False}, "update": {True}}
+
+
+def test_a_state_of_another_version_is_refused(arguments, tmp_path, capsys):
+    assert train.main([*arguments, "--steps", "1"]) == 0
+    torch.save({"steps": 1, "policy": {}, "optimizer": {}}, tmp_path / "run" / "state.pt")
+    assert train.main([*arguments, "--resume"]) == 2
+    assert "another version" in capsys.readouterr().err
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["minreason"]["colour"] = "blue"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert train.main([*arguments, "--resume"]) == 2
+    assert "another version" in capsys.readouterr().err
+
+
+def test_a_study_that_would_not_fit_is_refused(arguments, base, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(evaluation, "free_memory", lambda device: 1000)
+    flags = ["--data", arguments[3], "--samples", "2", "--max-new-tokens", "30", "--out", str(tmp_path / "out")]
+    assert evaluation.main([str(base), *flags]) == 2
+    assert "--rows" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_lora_without_peft_says_what_to_install(arguments, monkeypatch, tmp_path, capsys):
@@ -450,13 +485,13 @@ def test_bad_input_to_eval(base, tmp_path, capsys, flags, said):
 
 def test_every_command_in_the_readme_parses_and_every_metric_is_explained():
     text = (ROOT / "README.md").read_text()
-    commands = [c for c in re.findall(r"python (train|eval)\.py([^\n`&|#]*)", text) if "--help" not in c[1]]
+    commands = [c for c in re.findall(r"python (train|eval|bench)\.py([^\n`&|#]*)", text) if "--help" not in c[1]]
     assert len(commands) >= 4
     for program, flags in commands:
-        (train if program == "train" else evaluation).parse(shlex.split(flags))
+        {"train": train, "eval": evaluation, "bench": bench}[program].parse(shlex.split(flags))
     flags = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}
     known = {f"--{name.replace('_', '-')}" for name in vars(train.Settings())} | {"--resume", "--overwrite"}
-    known |= {f"--{name.replace('_', '-')}" for name in vars(evaluation.parse(["toy"]))}
+    known |= {f"--{name.replace('_', '-')}" for name in {**vars(evaluation.parse(["toy"])), **vars(bench.parse([]))}}
     assert flags <= known
     for name in METRICS:
         assert f"`{name}`" in text
