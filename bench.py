@@ -1,6 +1,7 @@
 """bench.py: how fast is it, next to what you would use instead?
 
     python bench.py                                             the toy on this machine: rollouts, tail, step
+    python bench.py --model runs/toy-correct-seed0 --parts step      after training, when many groups are all right
     python bench.py --model qwen2.5-0.5b --prompts 8 --group 8 --new-tokens 64 --parts rollouts
     python bench.py --model qwen2.5-1.5b --parts head
 
@@ -123,9 +124,9 @@ def peak_memory(work, device: str) -> int:
 
 
 def make_model(name: str, device: str, dtype: torch.dtype, head_alone: bool):
-    """(policy, tokenizer) of the toy, or (policy, None) of a size with random weights; one layer if `head_alone`."""
-    if name == "toy":
-        return data.load_model("toy", device, dtype)
+    """(policy, tokenizer) of a folder or the toy, or (policy, None) of a size; one layer of it if `head_alone`."""
+    if name not in SIZES:
+        return data.load_model(name, device, dtype)
     hidden, intermediate, layers, heads, kv_heads = SIZES[name]
     config = transformers.Qwen2Config(
         vocab_size=VOCABULARY,
@@ -339,8 +340,10 @@ def bench_head(policy, tokenizer, settings) -> dict:
     errors = [((a - b).norm() / b.norm()).item() for a, b in zip(*gradients, strict=True)]
     del gradients
     ways = {"HeadLogps": ours, "log_softmax": plain, "HeadLogps without certainty": lambda: ours(False)}
-    hidden.grad = weight.grad = None
-    memory = {name: peak_memory(fresh(work), settings.device) for name, work in ways.items()}
+    memory = {}
+    for name, work in ways.items():
+        hidden.grad = weight.grad = None  # of the way before: else what follows would seem to need less
+        memory[name] = peak_memory(work, settings.device)
     results = in_turn({name: fresh(work) for name, work in ways.items()}, settings.repeats, settings.device)
     for name, result in results.items():
         result["peak_bytes"] = memory[name]
@@ -349,7 +352,10 @@ def bench_head(policy, tokenizer, settings) -> dict:
 
 
 def bench_memory(policy, tokenizer, settings) -> dict:
-    """Bytes by part of a training run without a KL penalty: of all weights, then with --lora 32 and checkpointing."""
+    """Bytes by part of training on a GPU without a KL penalty: of all weights, then with --lora 32 and checkpointing.
+
+    A model of bfloat16 (--dtype bfloat16) can be asked on a CPU.
+    """
     flags = {
         "prompts_per_step": settings.prompts,
         "rollouts_per_prompt": settings.group,
@@ -362,7 +368,7 @@ def bench_memory(policy, tokenizer, settings) -> dict:
     for name, lora in (("all weights", 0), ("--lora 32 --gradient-checkpointing", 32)):
         wanted = SimpleNamespace(**flags, lora=lora, gradient_checkpointing=bool(lora))
         adapt(policy, wanted)
-        plans[name] = memory_plan(policy, wanted, longest)
+        plans[name] = memory_plan(policy, wanted, longest, torch.device("cuda"))
     return {"plans": plans}
 
 
@@ -463,7 +469,7 @@ def table(results: dict) -> str:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line; what argparse does not check, `complete` does."""
     parser = argparse.ArgumentParser(prog="bench.py", description="How fast is it?", usage="python bench.py [flags]")
-    parser.add_argument("--model", default="toy", help=f"toy, {', '.join(SIZES)}; default toy")
+    parser.add_argument("--model", default="toy", help=f"toy, a run folder of it, {', '.join(SIZES)}; default toy")
     parser.add_argument("--parts", nargs="+", help=f"of {' '.join(PARTS)}; default rollouts tail step, sizes: rollouts")
     parser.add_argument("--prompts", type=int, default=16, help="B; default 16")
     parser.add_argument("--group", type=int, default=16, help="G; default 16")
@@ -480,9 +486,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def complete(settings: argparse.Namespace) -> None:
     """Raise BadInput for what cannot work, and fill in what was left open."""
-    if settings.model != "toy" and settings.model not in SIZES:
-        raise BadInput(f"--model {settings.model}: unknown; choose from toy, {', '.join(SIZES)}")
-    settings.parts = settings.parts or (["rollouts", "tail", "step"] if settings.model == "toy" else ["rollouts"])
+    if settings.model not in ("toy", *SIZES) and not Path(settings.model).is_dir():
+        raise BadInput(f"--model {settings.model}: unknown; choose from toy, {', '.join(SIZES)}, or a run of the toy")
+    settings.parts = settings.parts or (["rollouts"] if settings.model in SIZES else ["rollouts", "tail", "step"])
     for part in settings.parts:
         if part not in PARTS:
             raise BadInput(f"--parts {part}: unknown; choose from {' '.join(PARTS)}")
@@ -495,7 +501,7 @@ def complete(settings: argparse.Namespace) -> None:
             raise BadInput(f"--{name.replace('_', '-')} {getattr(settings, name)}: must be at least 1")
     if settings.out is None:
         device = settings.device.partition(":")[0]
-        settings.out = f"results/bench-{settings.model}-{device}-{'-'.join(settings.parts)}.json"
+        settings.out = f"results/bench-{Path(settings.model).name}-{device}-{'-'.join(settings.parts)}.json"
 
 
 def main(argv: list[str] | None = None) -> int:

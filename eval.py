@@ -48,7 +48,8 @@ def prepare(model: str, problems: list[Problem], settings: argparse.Namespace):
     except ValueError as error:
         raise BadInput(f"{model}: cannot be sampled from: {error}") from None
     rows = min(settings.rows, len(problems) * settings.samples)
-    needed, free = sum(sampling_bytes(policy, rows, longest, token, settings.temperature)), free_memory(policy.device)
+    needed = sum(sampling_bytes(policy, policy.device, rows, longest, token, settings.temperature))
+    free = free_memory(policy.device)
     if needed > free:
         raise BadInput(
             f"--rows {settings.rows}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free; give fewer"

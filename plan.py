@@ -78,25 +78,25 @@ def free_memory(device: torch.device) -> int:
     return free
 
 
-def sampling_bytes(policy, rows: int, longest: int, token: int, temperature: float) -> tuple[int, int]:
+def sampling_bytes(policy, device, rows: int, longest: int, token: int, temperature: float) -> tuple[int, int]:
     """Bytes of the slots (token: what check_sampler returned), and of the logits of a step."""
     V, H = policy.get_output_embeddings().weight.shape
     logits = (2 if temperature == 1 else 4) * 4 * rows * V  # logits and probabilities, float32
-    if policy.dtype != torch.float32 and policy.device.type == "cpu":
+    if policy.dtype != torch.float32 and device.type == "cpu":
         logits += 4 * V * H  # sampler.float32_product copies the head
-    return rows * rounded(longest, policy.device) * token, logits
+    return rows * rounded(longest, device) * token, logits
 
 
-def memory_plan(policy, settings, longest_prompt: int) -> dict[str, float]:
-    """Bytes by part of a training run. Raises ValueError for a model that cannot be sampled from.
+def memory_plan(policy, settings, longest_prompt: int, device: torch.device | None = None) -> dict[str, float]:
+    """Bytes by part of a training run, on another device if one is given. Raises ValueError for an unfit model.
 
     settings: train.Settings (rollouts, tokens, temperature, kl, micro_tokens and gradient_checkpointing are read).
     """
-    longest = longest_prompt + settings.max_new_tokens
+    device, longest = device or policy.device, longest_prompt + settings.max_new_tokens
     rows = settings.prompts_per_step * settings.rollouts_per_prompt
     token = check_sampler(policy, longest)
     V, H = policy.get_output_embeddings().weight.shape
-    slots, logits = sampling_bytes(policy, rows, longest, token, settings.temperature)
+    slots, logits = sampling_bytes(policy, device, rows, longest, token, settings.temperature)
     trained = trainable(policy)
     # Adam's two moments and the gradient, and a master for each weight that is not float32.
     each = [p.numel() * (12 if p.dtype == torch.float32 else 16) for p in trained]
@@ -106,7 +106,7 @@ def memory_plan(policy, settings, longest_prompt: int) -> dict[str, float]:
     layer = activations / layers
     if settings.gradient_checkpointing:  # the input of every layer, and all of the one that is computed again
         activations = layers * H * policy.dtype.itemsize + layer
-    head = 3 * 4 * min(at_once * V, block_size(policy.device))
+    head = 3 * 4 * min(at_once * V, block_size(device))
     if policy.get_output_embeddings().weight.requires_grad:  # its gradient; with tied embeddings theirs, and the sum
         head += (3 if policy.config.tie_word_embeddings else 1) * V * H * policy.dtype.itemsize
     prefill = min(PREFILL_TOKENS, settings.prompts_per_step * longest_prompt) * layer
