@@ -85,6 +85,11 @@ def float32_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def logits_of(head, hidden: torch.Tensor) -> torch.Tensor:
-    """Float32 logits of a linear head, [R, H] -> [R, V]."""
-    logits = float32_product(hidden, head.weight.t())
+    """Float32 logits of a linear head, [R, H] -> [R, V].
+
+    On a CPU 4,096 columns at a time: for 64 rows and V = 151,936 that takes three quarters of the time of one product.
+    """
+    blocks = [head.weight] if hidden.is_cuda else head.weight.split(4096)
+    parts = [float32_product(hidden, block.t()) for block in blocks]
+    logits = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
     return logits if head.bias is None else logits + head.bias.float()

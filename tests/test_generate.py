@@ -12,7 +12,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from generate import Slots, generate, generate_rows
 from grpo import token_logps
-from sampler import choose, inverse_cdf, nucleus
+from sampler import choose, inverse_cdf, logits_of, nucleus
 
 PROMPTS = [[3, 4, 5], [6, 6, 7, 8, 9, 3, 4, 5, 6], [7], [5, 4, 3, 2, 1, 6]]  # token 1, an end token, inside a prompt
 EOS = (1, 2)
@@ -275,6 +275,13 @@ def test_a_step_is_run_once_then_recorded_and_then_replayed(policy, monkeypatch)
     assert all(len(graph.calls) == 2 for graph in graphs)
     assert sum(graph.replays for graph in graphs) > 10
     compare_rows(policy, expected)  # and the recordings of the call before serve the next
+
+
+def test_logits_in_blocks_are_those_of_the_head():
+    for V, bias in ((5000, False), (4096, True), (23, True)):
+        head = torch.nn.Linear(8, V, bias=bias)
+        hidden = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(logits_of(head, hidden), head(hidden), atol=1e-5)
 
 
 def test_two_levels_of_the_inverse_cdf_are_one(monkeypatch):
