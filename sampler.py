@@ -14,7 +14,7 @@ def inverse_cdf(probs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
     In two levels: which block of about sqrt(V) columns, then where in that block. So the rows are read once, and adding
     up hundreds of numbers rounds less than adding up thousands. (Gumbel-max, the other way to sample without asking the
-    host, draws V random numbers a row: on a CPU ten times as long as all of `choose`, for V = 151,936.)
+    host, draws V random numbers a row: on a CPU nine times as long as all of `choose`, for V = 151,936.)
     """
     R, V = probs.shape
     width = math.isqrt(V)
@@ -57,7 +57,7 @@ def choose(logits: torch.Tensor, temperature: float, top_p: float, uniform: torc
     not depend on the rows beside it. Temperature 0 takes the most likely token, and reports on temperature 1.
     """
     scaled = logits if temperature in (0, 1) else logits / temperature
-    probs = scaled.softmax(-1)  # [R, V]; the only new tensor of this size, and what the rest reads
+    probs = scaled.softmax(-1)  # [R, V]; at temperature 1 the only new tensor of this size
     # The largest probability is exp(largest logit - logsumexp). So the logsumexp costs no exponentials of its own.
     logsumexp = scaled.amax(-1) - probs.amax(-1).log()  # [R]
     entropy = logsumexp - torch.bmm(probs[:, None], scaled[:, :, None])[:, 0, 0]  # -sum_j p_j log p_j
