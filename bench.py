@@ -41,8 +41,9 @@ import data
 from data import BadInput
 from generate import generate, generate_rows, stream
 from grpo import HeadLogps, adamw, group_advantages, update
+from models import context_room, end_tokens, load_model, resolve_device
 from plan import as_text, memory_plan
-from rewards import correct, read, self_certainty
+from rewards import read, self_certainty
 from train import adapt
 
 VOCABULARY = 151_936
@@ -126,7 +127,7 @@ def peak_memory(work, device: str) -> int:
 def make_model(name: str, device: str, dtype: torch.dtype, head_alone: bool):
     """(policy, tokenizer) of a folder or the toy, or (policy, None) of a size; one layer of it if `head_alone`."""
     if name not in SIZES:
-        return data.load_model(name, device, dtype)
+        return load_model(name, device, dtype)
     hidden, intermediate, layers, heads, kv_heads = SIZES[name]
     config = transformers.Qwen2Config(
         vocab_size=VOCABULARY,
@@ -147,7 +148,7 @@ def make_prompts(policy, tokenizer, settings, repeat: int = 0) -> list[list[int]
     if tokenizer is not None:
         problems = data.load_problems("toy", "train")
         problems = [problems[(repeat * settings.prompts + i) % len(problems)] for i in range(settings.prompts)]
-        return data.encode_prompts(problems, tokenizer, "plain", data.context_room(policy, settings.new_tokens))
+        return data.encode_prompts(problems, tokenizer, "plain", context_room(policy, settings.new_tokens))
     generator, most = stream("prompts", repeat), settings.prompt_tokens
     lengths = torch.randint(most * 3 // 4, most + 1, (settings.prompts,), generator=generator).tolist()
     return [torch.randint(1000, 100_000, (length,), generator=generator).tolist() for length in lengths]
@@ -161,7 +162,7 @@ def bench_rollouts(policy, tokenizer, settings) -> dict:
         prompts = make_prompts(policy, tokenizer, settings, repeat)
         counts = torch.full((len(prompts) * group,), T)
         if tokenizer is not None:  # of the toy: as many tokens as it writes itself
-            ends = data.end_tokens(policy, tokenizer)
+            ends = end_tokens(policy, tokenizer)
             counts = generate(policy, prompts, group, T, eos_ids=ends, generator=stream(repeat)).mask.sum(dim=1)
         works.append((prompts, counts.tolist()))
 
@@ -229,14 +230,15 @@ def our_step(policy, tokenizer, problems, prompts, settings):
     optimizer = adamw(policy, lr=0.0)
     names = {"temperature": 1.0, "kl": 0.0, "clip": 0.2, "loss_average": "sequence", "updates_per_step": 1}
     names |= {"max_new_tokens": settings.new_tokens, "micro_tokens": settings.micro_tokens}
-    ends = data.end_tokens(policy, tokenizer)
+    ends = end_tokens(policy, tokenizer)
     numbers = iter(range(10**9))
 
     def step() -> None:
         generator = stream("step", next(numbers))
         rollouts = generate(policy, prompts, settings.group, settings.new_tokens, eos_ids=ends, generator=generator)
-        rewards = correct(read(problems, rollouts, tokenizer))
-        update(policy, None, optimizer, rollouts, group_advantages(rewards), SimpleNamespace(**names))
+        sampled = read(problems, rollouts, tokenizer)
+        advantages = group_advantages(sampled.groups(sampled.right))
+        update(policy, None, optimizer, rollouts, advantages, SimpleNamespace(**names))
 
     return step
 
@@ -251,7 +253,7 @@ def bench_step(policy, tokenizer, settings) -> dict:
     except ImportError:
         return {"skipped": "TRL is not installed: pip install trl"}
     problems = data.load_problems("toy", "train", settings.prompts)
-    prompts = data.encode_prompts(problems, tokenizer, "plain", data.context_room(policy, settings.new_tokens))
+    prompts = data.encode_prompts(problems, tokenizer, "plain", context_room(policy, settings.new_tokens))
     ours = our_step(copy.deepcopy(policy), tokenizer, problems, prompts, settings)
     times = {"minreason": [], f"TRL {trl.__version__}": []}
 
@@ -492,7 +494,7 @@ def complete(settings: argparse.Namespace) -> None:
     for part in settings.parts:
         if part not in PARTS:
             raise BadInput(f"--parts {part}: unknown; choose from {' '.join(PARTS)}")
-    settings.device, settings.compute = data.resolve_device(settings.device, settings.dtype)
+    settings.device, settings.compute = resolve_device(settings.device, settings.dtype)
     settings.dtype = str(settings.compute).removeprefix("torch.")
     if settings.micro_tokens is None:
         settings.micro_tokens = 1024 if settings.device == "cpu" else 8192

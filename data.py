@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
-import torch
-import transformers
 
 import toy
+import verify
 
 
 class BadInput(ValueError):
@@ -38,11 +37,13 @@ class Problem:
     kind: str = "math"
 
 
-# name -> (hub id, configuration, columns of problem and answer)
+# name -> (hub id, configuration); `problem_of` knows their columns
 HUB = {
-    "gsm8k": ("openai/gsm8k", "main", "question", "answer"),
-    "math": ("DigitalLearningGmbH/MATH-lighteval", "default", "problem", "solution"),  # Intuitor trains on its 7,500
-    "math500": ("HuggingFaceH4/MATH-500", "default", "problem", "answer"),  # a test set only
+    "gsm8k": ("openai/gsm8k", "main"),
+    "math": ("DigitalLearningGmbH/MATH-lighteval", "default"),  # Intuitor trains on its 7,500
+    "math500": ("HuggingFaceH4/MATH-500", "default"),  # a test set only
+    "mmlu-pro": ("TIGER-Lab/MMLU-Pro", "default"),  # a test set
+    "code_contests": ("deepmind/code_contests", "default"),  # Intuitor's "Codeforces"
 }
 
 
@@ -88,11 +89,52 @@ def read_rows(path: Path) -> Iterable[dict]:
         raise BadInput(f"--data {path}, line {number}: {error}; give one JSON object a line, in UTF-8") from None
 
 
-def load_problems(name_or_path: str, split: str = "train", limit: int | None = None) -> list[Problem]:
-    """Problems by name (`toy`, `gsm8k`, `math`, `math500`) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
+def problem_of(row: dict) -> Problem | None:
+    """A row of any data set that we know as a problem, or None. Its answer is "" if the row has no usable gold.
 
-    A file has the columns problem | question | prompt and answer (or solution); `split` does not apply to it.
-    Rows without a usable gold are dropped with a counted warning, never scored. Raises BadInput.
+    problem | question | prompt, and answer | solution      math, or the row's `kind` if it names one
+    the same, and tests (a text or a list of asserts)       code; MBPP's text and test_list, HumanEval's test too
+    description, public_tests                               code that reads its input and prints (code_contests)
+    question, options, answer (a letter)                    choice (MMLU-Pro)
+    code, input, output                                     literal (CRUXEval, output prediction)
+    target, nums                                            countdown
+    """
+    columns = ("problem", "question", "prompt", *(["text"] if "test_list" in row else []))
+    texts = [row[column] for column in columns if isinstance(row.get(column), str)]
+    text = texts[0].strip("\n") if texts else ""
+    if {"target", "nums"} <= row.keys():
+        numbers = ", ".join(map(str, row["nums"]))
+        text = f"Use each of the numbers {numbers} exactly once, with + - * / and parentheses, to make {row['target']}."
+        return Problem(text, json.dumps({"target": row["target"], "nums": row["nums"]}), "countdown")
+    if {"code", "input", "output"} <= row.keys():
+        call = f"assert f({row['input']}) == "
+        return Problem(f"{row['code']}\n\n{call}??\n\nWhat value makes this true?", str(row["output"]), "literal")
+    if {"prompt", "test", "entry_point"} <= row.keys():
+        gold = {"prompt": row["prompt"], "entry_point": row["entry_point"]}
+        gold["tests"] = f"{row['test']}\ncheck({row['entry_point']})"
+        return Problem(row["prompt"], json.dumps(gold), "code")
+    if "public_tests" in row:
+        gold = [list(pair) for pair in zip(row["public_tests"]["input"], row["public_tests"]["output"], strict=True)]
+        return Problem(row["description"].strip(), json.dumps({"printed": gold}) if gold else "", "code")
+    if text and ("test_list" in row or "tests" in row):
+        tests = row.get("tests", row.get("test_list"))
+        tests = tests if isinstance(tests, str) else "\n".join(tests)
+        setup = row.get("test_setup_code") or ""
+        text = f"{text}\nYour code should pass these tests:\n{tests}"
+        return Problem(text, json.dumps({"tests": f"{setup}\n{tests}"}) if tests else "", "code")
+    if text and isinstance(row.get("options"), list):
+        options = "\n".join(f"{letter}. {option}" for letter, option in zip("ABCDEFGHIJ", row["options"], strict=False))
+        return Problem(f"{text.strip()}\n{options}", str(row.get("answer") or "").strip(), "choice")
+    if texts and ("answer" in row or "solution" in row):
+        return Problem(text.strip(), gold_answer(row), row.get("kind") or "math")
+    return None
+
+
+def load_problems(name_or_path: str, split: str = "train", limit: int | None = None) -> list[Problem]:
+    """Problems by name (`toy`, or one of HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
+
+    A file has rows as `problem_of` knows them; `split` does not apply to it. Rows without a usable gold are dropped
+    with a counted warning, never scored. Raises BadInput.
     """
     if name_or_path == "toy":
         number = limit or {"train": 640, "test": 180}[split]  # 160 of each 1..4, 30 of each 1..6 operations
@@ -108,16 +150,16 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
 
     problems, dropped = [], 0
     for row in rows:
-        texts = [row[column] for column in ("problem", "question", "prompt") if isinstance(row.get(column), str)]
-        prompt = texts[0] if texts else None
-        if prompt is None or not ("answer" in row or "solution" in row):
+        problem = problem_of(row)
+        if problem is None:
             raise BadInput(
                 f"--data {name_or_path}: a row has the columns {', '.join(row)}; "
-                "needed are problem, question or prompt, and answer or solution"
+                "needed are problem, question or prompt, and answer, solution or tests"
             )
-        answer = gold_answer(row)
-        if answer and prompt.strip():
-            problems.append(Problem(prompt.strip(), answer))
+        if problem.kind not in verify.CHECKERS:
+            raise BadInput(f"--data {name_or_path}: kind {problem.kind!r}; there is {', '.join(verify.CHECKERS)}")
+        if problem.answer and problem.prompt:
+            problems.append(problem)
         else:
             dropped += 1
         if limit is not None and len(problems) == limit:
@@ -132,81 +174,15 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
 
 
 def hub_rows(name: str, split: str) -> Iterable[dict]:
-    """The rows of a data set of the hub, with our column names."""
+    """The rows of a data set of the hub."""
     import datasets  # here, not above: the toy and local files do without its second of import time
 
-    hub_id, configuration, problem, answer = HUB[name]
+    hub_id, configuration = HUB[name]
     huggingface_hub.utils.logging.set_verbosity_error()  # one line of ours says it, not one for each retry
     try:
-        rows = datasets.load_dataset(hub_id, configuration, split=split)
+        return datasets.load_dataset(hub_id, configuration, split=split)
     except (ConnectionError, OSError, ValueError) as error:  # no network; no such data set; no such split
         raise BadInput(f"--data {name}: cannot load {hub_id} ({split}) from the hub: {type(error).__name__}") from None
-    return ({"problem": row[problem], ("solution" if answer == "solution" else "answer"): row[answer]} for row in rows)
-
-
-# --- models ---------------------------------------------------------------------------------------------------------
-
-
-def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
-    """The flags --device and --dtype, `auto` decided: bfloat16 on a GPU, float32 on a CPU. Raises BadInput."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and device not in ("cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
-        raise BadInput(f"--device {device}: unknown; choose auto, cpu, cuda or cuda:N")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu")
-    if device.startswith("cuda:"):
-        torch.cuda.set_device(device)  # streams and graphs take the current one
-    names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    names["auto"] = torch.float32 if device == "cpu" else torch.bfloat16
-    if dtype not in names:
-        raise BadInput(f"--dtype {dtype}: choose from {', '.join(names)}")
-    return device, names[dtype]
-
-
-def hub_answers(name: str) -> bool:
-    """Can the hub be asked about a model? If not, only the local cache is left, and nobody need wait for retries."""
-    try:
-        huggingface_hub.model_info(name, timeout=10)
-    except huggingface_hub.errors.HfHubHTTPError:  # it answered, with "not found" or "not for you": let loading say so
-        return True
-    except Exception:  # the classes of connection errors belong to the HTTP library, which changes between versions
-        return False
-    return True
-
-
-def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
-    """(policy, tokenizer) for `toy`, a folder or a hub id, dropout off. Raises BadInput.
-
-    In bfloat16 it is for sampling and for grpo.adamw, which keeps float32 masters.
-    """
-    transformers.utils.logging.disable_progress_bar()  # for a second of loading
-    path = str(toy.base_model()) if name == "toy" else name
-    local = Path(path).is_dir()
-    if not local and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-        raise BadInput(
-            f"--model {name}: no such folder; give toy, a folder with a saved model, or a hub id (Qwen/Qwen2.5-0.5B)"
-        )
-    try:
-        local = local or not hub_answers(name)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=local)
-        policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=local)
-    except (
-        Exception
-    ) as error:  # no such model, no network, no language model, no tokenizer, broken or unfitting weights
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise BadInput(f"--model {name}: no folder and no hub id that a model can be loaded from ({reason})") from None
-    policy.eval().to(device)
-    # generate.py and grpo.py compute logits as head(hidden state). Some models do more to them (soft-capping, scaling).
-    probe = torch.arange(8, device=device)[None] % policy.config.vocab_size
-    with torch.no_grad():
-        ours = policy.get_output_embeddings()(policy.base_model(input_ids=probe).last_hidden_state)
-        if not torch.allclose(ours, policy(input_ids=probe).logits, atol=1e-4, rtol=1e-4):
-            raise BadInput(
-                f"--model {name}: {type(policy).__name__} does more to its logits than a linear "
-                "head; use a model that does not, such as Qwen2"
-            )
-    return policy, tokenizer
 
 
 # --- templates ------------------------------------------------------------------------------------------------------
@@ -215,6 +191,10 @@ INTUITOR = (  # "designed to provided" is Intuitor's (2505.19590 v2, appendix B.
     "You are a helpful AI Assistant, designed to provided well-reasoned and detailed responses. You FIRST think about "
     "the reasoning process step by step and then provide the user with the answer. Please enclose your final answer in "
     "the box: \\boxed{Your Answer}."
+)
+INTUITOR_LARGE = (
+    "You are a helpful AI Assistant, designed to provided well-reasoned and detailed responses. Please provide a "
+    "step-by-step solution to the following problem."
 )
 R1_ZERO = (  # the noisy-reward paper (2505.22653, Figure 2), after Open-Reasoner-Zero; the model starts inside <think>
     "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant "
@@ -239,18 +219,28 @@ TEMPLATES = {
         ("system", INTUITOR + " Please stop generation immediately after outputing the box."),
         ("user", "{problem}"),
     ],
+    "intuitor-step-by-step": [  # Intuitor, 7B and 14B: no word of a box
+        ("system", INTUITOR_LARGE),
+        ("user", "{problem}"),
+    ],
+    "intuitor-code": [  # Intuitor, code: its script takes one of four requests at random; this is the fourth
+        ("system", "You are an AI designed to help solve competitive programming problems by generating Python code."),
+        (
+            "user",
+            "{problem}\n\nProvide a Python program that solves the above problem. Output only the code, nothing "
+            "else:\n```python\n# Your code here\n```",
+        ),
+    ],
+    "code": [("user", "{problem}\n\nAnswer with the complete Python program between ```python and ```.")],
     "r1-zero": R1_ZERO,
 }
 
 
-def context_room(policy, max_new_tokens: int) -> int:
-    """How many tokens a prompt may have beside its completion."""
-    return getattr(policy.config, "max_position_embeddings", 10**9) - max_new_tokens
-
-
-def default_template(tokenizer) -> str:
-    """`qwen-boxed` for a tokenizer that has a chat template, else `plain`."""
-    return "qwen-boxed" if getattr(tokenizer, "chat_template", None) else "plain"
+def default_template(tokenizer, kind: str = "math") -> str:
+    """`qwen-boxed` (`code` for programs) for a tokenizer that has a chat template, else `plain`."""
+    if not getattr(tokenizer, "chat_template", None):
+        return "plain"
+    return "code" if kind == "code" else "qwen-boxed"
 
 
 def encode_prompt(problem: Problem, tokenizer, template: str) -> list[int]:
@@ -285,16 +275,3 @@ def encode_prompts(problems: list[Problem], tokenizer, template: str, room: int)
                 f"--max-new-tokens; lower that or leave the problem out ({problem.prompt[:60]!r}...)"
             )
     return prompts
-
-
-def end_tokens(policy, tokenizer) -> list[int]:
-    """Every id that ends a completion: the tokenizer's, the model's, and the end of a chat turn where there is one.
-
-    Qwen2.5 has two (151643 and 151645); a sampler that knows only one of them runs on past the other.
-    """
-    ids = set()
-    for source in (tokenizer.eos_token_id, policy.config.eos_token_id, policy.generation_config.eos_token_id):
-        ids.update(source if isinstance(source, list) else [source])
-    if getattr(tokenizer, "chat_template", None):
-        ids.add(tokenizer.get_vocab().get("<|im_end|>"))
-    return sorted(ids - {None})

@@ -29,6 +29,7 @@ import data
 import toy
 from data import BadInput, Problem
 from generate import generate_rows, stream
+from models import context_room, end_tokens, load_model, resolve_device
 from passk import curve, powers_of_two
 from plan import check_sampler, free_memory, sampling_bytes
 from verify import extract_answer, grade
@@ -38,9 +39,9 @@ plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
 def prepare(model: str, problems: list[Problem], settings: argparse.Namespace):
     """(policy, tokenizer, template, prompts) of one model. Raises BadInput."""
-    policy, tokenizer = data.load_model(model, settings.device, settings.compute)
-    template = settings.template or data.default_template(tokenizer)
-    room = data.context_room(policy, settings.max_new_tokens)
+    policy, tokenizer = load_model(model, settings.device, settings.compute)
+    template = settings.template or data.default_template(tokenizer, problems[0].kind)
+    room = context_room(policy, settings.max_new_tokens)
     prompts = data.encode_prompts(problems, tokenizer, template, room)
     longest = max(map(len, prompts)) + settings.max_new_tokens
     try:
@@ -68,7 +69,7 @@ def sample(model: str, problems: list[Problem], settings: argparse.Namespace):
         settings.max_new_tokens,
         settings.temperature,
         settings.top_p,
-        data.end_tokens(policy, tokenizer),
+        end_tokens(policy, tokenizer),
         stream(settings.seed, "samples"),
         slots=settings.rows,
     )
@@ -77,10 +78,15 @@ def sample(model: str, problems: list[Problem], settings: argparse.Namespace):
         tokens = [row[:count] for row, count in zip(ended["tokens"].tolist(), ended["count"].tolist(), strict=True)]
         texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
         places = [divmod(row, settings.samples) for row in ended["owner"].tolist()]  # (problem, sample)
-        right = grade(texts, [problems[i].answer for i, _ in places], [problems[i].kind for i, _ in places])
+        golds = [problems[i] for i, _ in places]
+        right = grade(texts, [p.answer for p in golds], [p.kind for p in golds], settings.allow_code_execution)
         for row, (i, number) in enumerate(places):
             record = {"model": model, "problem": i, "sample": number}
-            record |= {"tokens": tokens[row], "text": texts[row], "answer": extract_answer(texts[row])}
+            record |= {
+                "tokens": tokens[row],
+                "text": texts[row],
+                "answer": extract_answer(texts[row], problems[i].kind),
+            }
             record |= {"correct": right[row], "truncated": bool(ended["truncated"][row])}
             if settings.data == "toy":  # only here can a function check the reasoning
                 record["valid"] = right[row] and toy.valid_chain(texts[row], problems[i])
@@ -213,6 +219,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=int, default=384, help="completions sampled at once; less needs less memory; default 384"
     )
+    parser.add_argument(
+        "--allow-code-execution",
+        action="store_true",
+        help="run the programs that models write (needed for problems with tests); read sandbox.py first",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument(
@@ -243,7 +254,7 @@ def complete(settings: argparse.Namespace) -> None:
         )
     if settings.dtype == "auto" and settings.data == "toy":
         settings.dtype = "float32"  # too small to gain from less
-    settings.device, settings.compute = data.resolve_device(settings.device, settings.dtype)
+    settings.device, settings.compute = resolve_device(settings.device, settings.dtype)
     settings.dtype = str(settings.compute).removeprefix("torch.")
 
 

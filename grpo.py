@@ -47,6 +47,15 @@ def group_advantages(rewards: torch.Tensor, scale: str = "std", eps: float = 1e-
     return advantages.masked_fill(equal, 0.0)
 
 
+def combined_advantages(rewards: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
+    """Several rewards, [B, G] each: every one is normalised within its groups, then weighted, then added: [B, G].
+
+    As Intuitor mixes (its trainer). Normalised after adding, a reward of 15 to 35 nats would drown one of 0 or 1. For a
+    single reward of weight w that is w * group_advantages(reward).
+    """
+    return sum(weights[name] * group_advantages(values) for name, values in rewards.items())
+
+
 def block_size(device: torch.device) -> int:
     """Logits in a block of HeadLogps: 32 MB in float32, on a GPU 512 MB."""
     return 2**27 if device.type == "cuda" else 2**23
@@ -154,6 +163,20 @@ def score(policy, token_ids, mask, temperature: float = 1.0, with_certainty: boo
     return tuple(
         None if x is None else torch.cat([zeros[:, :1], zeros[:, 1:].masked_scatter(wanted, x)], dim=1) for x in values
     )
+
+
+@torch.no_grad()
+def annotate(annotator, rollouts, micro_tokens: int) -> torch.Tensor:
+    """The self-certainty of each token of the rollouts by the model given, [N, S], in micro-batches.
+
+    With the frozen starting model it is Intuitor's offline annotator (its Figure 7), which a policy learns to exploit.
+    """
+    certainty = torch.zeros_like(rollouts.self_certainty)
+    lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
+    for batch in micro_batches(lengths, micro_tokens):
+        width = int(lengths[batch].max())
+        certainty[batch, :width] = score(annotator, rollouts.token_ids[batch, :width], rollouts.mask[batch, :width])[1]
+    return certainty
 
 
 def kl(logps: torch.Tensor, ref_logps: torch.Tensor, kind: str = "k3") -> torch.Tensor:

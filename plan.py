@@ -100,7 +100,8 @@ def memory_plan(policy, settings, longest_prompt: int, device: torch.device | No
     trained = trainable(policy)
     # Adam's two moments and the gradient, and a master for each weight that is not float32.
     each = [p.numel() * (12 if p.dtype == torch.float32 else 16) for p in trained]
-    reference = sum(p.numel() * p.element_size() for p in trained) if settings.kl > 0 else 0
+    has_reference = settings.kl > 0 or settings.annotator == "offline"
+    reference = sum(p.numel() * p.element_size() for p in trained) * has_reference
     at_once, layers = max(settings.micro_tokens, longest), policy.config.num_hidden_layers
     activations = activation_bytes(policy)
     layer = activations / layers

@@ -5,7 +5,8 @@ import json
 
 import pytest
 from conftest import tiny_model
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, pre_tokenizers, processors
+from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 import toy
@@ -16,10 +17,9 @@ from data import (
     default_template,
     encode_prompt,
     encode_prompts,
-    end_tokens,
-    load_model,
     load_problems,
 )
+from models import end_tokens, load_model
 
 CHAT = (
     "{{ '<s>' }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
@@ -112,7 +112,7 @@ def test_toy_problems_are_graded_as_numbers():
 def tokenizer_with_bos():
     """A word tokenizer that puts <s> before every text, as Llama's does."""
     words = ["<s>", "<unk>", "<user>", "<system>", "<assistant>", "hello", "</s>"]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")

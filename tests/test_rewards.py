@@ -1,15 +1,39 @@
-"""rewards.py: self-certainty against its definition, and what is graded."""
+"""rewards.py: each reward against its definition, and what is graded."""
 
 import math
+import random
+from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 import torch
 from conftest import tiny_model
+from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 import toy
 from data import Problem
 from generate import Rollouts, generate
-from rewards import REWARDS, read, self_certainty, sequence_mean
+from grpo import annotate, combined_advantages, group_advantages, score
+from rewards import (
+    OPEN_ENDED_PATTERNS,
+    PATTERNS,
+    REWARDS,
+    Sampled,
+    calibrate,
+    flip,
+    pairwise_accuracy,
+    plurality,
+    read,
+    reasoning_pattern,
+    repetition,
+    reward_model_scores,
+    self_certainty,
+    sequence_mean,
+)
+from settings import Settings
+
+DEFAULTS = Settings()
 
 
 def test_self_certainty_is_the_kl_from_uniform_to_the_model():
@@ -57,24 +81,302 @@ def test_the_response_is_graded_and_not_the_prompt():
     sampled = read([Problem("7+8*3-4=", "41", "number")], rollouts, tokenizer)
     assert sampled.texts == ["\\boxed{41}", "hmm, 4"]
     assert sampled.answers == ["41", None]
-    assert REWARDS["correct"](sampled).tolist() == [[1.0, 0.0]]
+    assert REWARDS["correct"](sampled, DEFAULTS).tolist() == [[1.0, 0.0]]
 
 
 def test_each_rollout_is_graded_against_the_problem_of_its_group():
     tokenizer = toy.make_tokenizer()
     rollouts = rollouts_of([tokenizer(f"\\boxed{{{n}}}")["input_ids"] for n in (1, 2, 1, 2)], [3])
     problems = [Problem("a", "1", "number"), Problem("b", "2", "number")]
-    assert REWARDS["correct"](read(problems, rollouts, tokenizer)).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert REWARDS["correct"](read(problems, rollouts, tokenizer), DEFAULTS).tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
 def test_the_self_certainty_reward_is_the_mean_over_each_completion_end_token_included():
     policy = tiny_model("qwen2")
     rollouts = generate(policy, [[3, 4], [5, 6, 7]], 3, 8, eos_ids=(1, 2), generator=torch.Generator().manual_seed(0))
-    sampled = SimpleNamespace(rollouts=rollouts, groups=lambda values: values.reshape(2, 3))
-    rewards = REWARDS["self_certainty"](sampled)
+    sampled = Sampled([None] * 2, rollouts, [""] * 6, [None] * 6, [False] * 6, rollouts.self_certainty)
+    rewards = REWARDS["self_certainty"](sampled, DEFAULTS)
     for row in range(6):
         begin, end = rollouts.prompt_lengths[row], rollouts.prompt_lengths[row] + rollouts.mask[row].sum()
         with torch.no_grad():
             logits = policy(input_ids=rollouts.token_ids[row : row + 1, :end]).logits[0, begin - 1 : end - 1]
         assert torch.isclose(rewards[row // 3, row % 3], self_certainty(logits).mean(), atol=1e-5)
     assert not rewards.requires_grad
+
+
+def test_the_offline_annotator_is_another_model_and_grades_the_same_tokens():
+    policy, annotator = tiny_model("qwen2"), tiny_model("qwen2")
+    with torch.no_grad():
+        annotator.lm_head.weight.mul_(1.5)
+    rollouts = generate(policy, [[3, 4], [5, 6, 7]], 3, 8, eos_ids=(1, 2), generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(annotate(policy, rollouts, 20), rollouts.self_certainty, atol=1e-5)
+    certainty = annotate(annotator, rollouts, 20)  # in micro-batches of a row or two
+    with torch.no_grad():
+        whole = score(annotator, rollouts.token_ids, rollouts.mask)[1]
+    assert torch.allclose(certainty, whole, atol=1e-5)
+    assert not torch.allclose(certainty, rollouts.self_certainty, atol=0.1)
+    assert torch.equal(certainty != 0, rollouts.mask.bool())
+
+
+# --- plurality ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["4", "4", "5"], [1, 1, 0]),
+        (["1/2", "3", "0.5", "3", "\\frac12"], [1, 0, 1, 0, 1]),  # one class, however it is written
+        (["5", "4", "4", "5"], [1, 0, 0, 1]),  # a tie: who came first
+        (["7", "8", "9"], [1, 0, 0]),
+        ([None, None, "3"], [0, 0, 1]),  # no answer has no vote
+        ([None, None], [0, 0]),
+        (["x+1", "1+x", "2"], [1, 1, 0]),  # by math-verify
+    ],
+)
+def test_the_plurality_of_a_group(answers, expected):
+    assert plurality(answers) == expected
+
+
+def test_each_group_votes_for_itself_by_the_kind_of_its_problem():
+    tokenizer = toy.make_tokenizer()
+    rollouts = rollouts_of([tokenizer(f"\\boxed{{{n}}}")["input_ids"] for n in ("1", "1", "2", "2", "2", "1+1")], [3])
+    sampled = read([Problem("a", "2", "number"), Problem("b", "1", "number")], rollouts, tokenizer)
+    assert REWARDS["plurality"](sampled, DEFAULTS).tolist() == [[1, 1, 0], [1, 1, 0]]  # golds have no say
+
+
+# --- reasoning patterns ---------------------------------------------------------------------------------------------
+
+
+def released(text: str) -> float:
+    """The released math function, put together from its description."""
+    text = text.lower()
+    words = text.split()
+    grams = Counter(tuple(words[i : i + 20]) for i in range(len(words) - 19))
+    repeated = sum(1 for count in grams.values() if count > 1) / sum(grams.values()) if grams else 0
+    found = sum(1 for phrase in PATTERNS if phrase in text)
+    return max(0, min(1, found / 20) - repeated - text.count("user: "))
+
+
+def test_rpr_is_the_released_function_on_any_text():
+    rng, nonzero = random.Random(0), 0
+    for _ in range(500):
+        parts = rng.choices(
+            [*PATTERNS, "User: ", "x", "Wait", "First, ", "enthusiasm", "\n", " 7 "], k=rng.randrange(80)
+        )
+        text = rng.choice(["", " "]).join(part.title() if rng.random() < 0.2 else part for part in parts)
+        text = " ".join([text] * rng.choice([1, 1, 2])) if rng.random() < 0.9 else text.replace("User: ", "")
+        assert reasoning_pattern(text) == pytest.approx(released(text), abs=1e-12)
+        nonzero += released(text) > 0
+    assert nonzero > 100
+
+
+def test_the_phrases_are_those_released():
+    assert (len(set(PATTERNS)), len(set(OPEN_ENDED_PATTERNS))) == (40, 13)
+    assert {"makes sence", "first, ", "we can see ", "let's focus on", "given there "} <= set(PATTERNS)
+    assert all(phrase == phrase.lower() for phrase in PATTERNS + OPEN_ENDED_PATTERNS)
+    assert not set(PATTERNS) & set(OPEN_ENDED_PATTERNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "expected"),
+    [
+        ("", {}, 0),
+        ("Wait. Wait! wait", {}, 1 / 20),  # each phrase once, whatever the case
+        ("Wait. Thus", {"divisor": 40}, 2 / 40),
+        ("first, x next, y", {"divisor": 2}, 1),
+        ("first x", {}, 0),  # the comma belongs to it
+        (" ".join(PATTERNS), {}, 1),  # 40 / 20, capped
+        (" ".join(PATTERNS), {"divisor": 80}, 0.5),
+        ("thus user: what now?", {}, 0),  # asks itself the next question
+        ("thus user: what now?", {"open_ended": True}, 1 / 20),
+        ("step 1 add, thus", {"open_ended": True}, 2 / 20),
+        ("enthusiasm, whence, awaits", {}, 3 / 20),
+        ("enthusiasm, whence, awaits", {"whole_words": True}, 0),
+        ("thus, hence: wait", {"whole_words": True}, 3 / 20),
+        ("(first, 1", {"whole_words": True}, 1 / 20),
+    ],
+)
+def test_reasoning_patterns(text, flags, expected):
+    assert reasoning_pattern(text, **flags) == pytest.approx(expected)
+
+
+def test_the_released_repetition_hardly_minds_a_loop_and_the_other_does():
+    loop = "we know that " * 40  # 101 20-grams, of which 3 are different
+    assert repetition(loop) == pytest.approx(3 / 101)
+    assert repetition(loop, "total") == pytest.approx(98 / 101)
+    assert repetition("a " * 19) == repetition("", "total") == 0
+    assert repetition(" ".join(map(str, range(50)))) == repetition(" ".join(map(str, range(50))), "total") == 0
+    assert reasoning_pattern(loop, divisor=1, repetition_kind="total") == pytest.approx(3 / 101)
+    with pytest.raises(ValueError, match="distinct"):
+        repetition("a", "unique")
+
+
+def sampled_texts(*texts: str, group: int, gold: str = "1") -> Sampled:
+    """Toy completions as what train.py sees."""
+    tokenizer = toy.make_tokenizer()
+    rollouts = rollouts_of([tokenizer(text + "<eos>")["input_ids"] for text in texts], tokenizer("1+1=")["input_ids"])
+    return read([Problem("1+1=", gold, "number")] * (len(texts) // group), rollouts, tokenizer)
+
+
+def test_the_rpr_reward_is_0_without_an_answer():
+    sampled = sampled_texts("first, 1+1=2 thus \\boxed{2}", "first, 1+1=2 thus ", group=2)
+    assert sampled.texts[1] == "first, 1+1=2 thus "
+    assert REWARDS["rpr"](sampled, replace(DEFAULTS, rpr_divisor=2)).tolist() == [[1, 0]]
+
+
+# --- noise ----------------------------------------------------------------------------------------------------------
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_flips_at_0_and_1_are_exact_and_the_rewards_given_are_left_alone():
+    rewards = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    before = rewards.clone()
+    for unit in ("prompt", "rollout"):
+        assert torch.equal(flip(rewards, 0.0, unit, generator=generator()), rewards)
+        assert torch.equal(flip(rewards, 1.0, unit, generator=generator()), 1 - rewards)
+    assert torch.equal(rewards, before)
+    with pytest.raises(ValueError, match="'token'"):
+        flip(rewards, 0.5, "token")
+
+
+def test_a_prompt_flips_as_a_whole_and_rollouts_flip_one_by_one():
+    zeros = torch.zeros(2000, 8)
+    whole = flip(zeros, 0.4, "prompt", generator=generator())
+    assert torch.equal(whole.amin(1), whole.amax(1))
+    assert abs(whole[:, 0].mean().item() - 0.4) < 4 * math.sqrt(0.24 / 2000)
+    single = flip(zeros, 0.4, "rollout", generator=generator())
+    assert (single.amin(1) != single.amax(1)).float().mean() > 0.9
+    assert abs(single.mean().item() - 0.4) < 4 * math.sqrt(0.24 / 16000)
+    assert torch.equal(single, flip(zeros, 0.4, "rollout", generator=generator()))
+    assert not torch.equal(single, flip(zeros, 0.4, "rollout", generator=generator(1)))
+
+
+def test_a_completion_without_an_answer_is_never_flipped():
+    rewards, answered = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[True, True, False]])
+    assert flip(rewards, 1.0, "prompt", answered).tolist() == [[0, 1, 0]]
+    assert flip(rewards, 1.0, "rollout", answered).tolist() == [[0, 1, 0]]
+    sampled = sampled_texts("\\boxed{1}", "\\boxed{2}", "hmm, 1", "\\boxed{}", group=4)
+    assert REWARDS["correct"](sampled, replace(DEFAULTS, flip=1.0)).tolist() == [[0, 1, 0, 0]]
+    assert REWARDS["correct"](sampled, DEFAULTS).tolist() == [[1, 0, 0, 0]]
+
+
+def test_a_flipped_prompt_changes_the_sign_of_its_advantages_and_the_mean_signal_scales_by_1_minus_2p():
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0, 0.0]])
+    advantages = group_advantages(rewards)
+    assert torch.allclose(group_advantages(flip(rewards, 1.0)), -advantages, atol=1e-6)
+    many = rewards.repeat(4000, 1)
+    for p in (0.2, 0.5):
+        mean = group_advantages(flip(many, p, generator=generator())).mean(0)
+        assert torch.allclose(mean, (1 - 2 * p) * advantages[0], atol=0.07)
+    # Single flips put noise where there was none: a group that was all right now has advantages.
+    assert group_advantages(flip(torch.ones(50, 8), 0.4, "rollout", generator=generator())).abs().max() > 0.5
+    assert group_advantages(flip(torch.ones(50, 8), 0.4, "prompt", generator=generator())).abs().max() == 0
+
+
+def test_calibration_adds_below_the_threshold_only_and_never_beyond_1():
+    rewards, pattern = torch.tensor([[0.2, 0.49, 0.5, 0.9, 0.45]]), torch.tensor([[1.0, 0.5, 1.0, 1.0, 0.0]])
+    assert calibrate(rewards, pattern).tolist()[0] == pytest.approx([0.3, 0.54, 0.5, 0.9, 0.45])
+    assert calibrate(torch.tensor([[0.4]]), torch.tensor([[1.0]]), weight=0.8).item() == 1
+    assert calibrate(rewards, pattern, threshold=0.0).tolist() == rewards.tolist()
+
+
+def test_without_a_reward_model_calibrate_makes_up_for_wrong_answers():
+    sampled = sampled_texts("\\boxed{1}", "first, 1+1=2 thus \\boxed{2}", "\\boxed{2}", "first, 1 thus ", group=4)
+    rewards = REWARDS["calibrate"](sampled, replace(DEFAULTS, rpr_divisor=2))
+    assert rewards.tolist()[0] == pytest.approx([1, 0.1, 0, 0])
+
+
+# --- reward models --------------------------------------------------------------------------------------------------
+
+
+def reward_model(**changes):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Qwen2Config(vocab_size=30, num_key_value_heads=2, initializer_range=0.3, num_labels=1, **sizes, **changes)
+    return Qwen2ForSequenceClassification(config).eval()
+
+
+def test_scores_in_a_batch_are_the_scores_one_by_one():
+    model, tokenizer = reward_model(problem_type="regression"), toy.make_tokenizer()
+    prompts = ["1+1=", "2*3-1=", "5-4=", "9="]
+    completions = ["\\boxed{2}", "first, 2*3=6 finally, 6-1=5 thus \\boxed{5}<eos>", "hmm, 5<pad>", ""]
+    together = reward_model_scores(model, tokenizer, prompts, completions)
+    for i in range(4):
+        ids = torch.tensor([tokenizer(prompts[i] + completions[i])["input_ids"]])
+        with torch.no_grad():  # the score of the last token, whichever token it is
+            hidden = model.model(input_ids=ids).last_hidden_state[0, -1]
+            assert together[i].item() == pytest.approx(model.score(hidden).item(), abs=1e-5)
+    assert together.std() > 0.1
+    assert torch.allclose(reward_model_scores(model, tokenizer, prompts, completions, rows=2), together, atol=1e-5)
+    pairwise = reward_model()  # not trained on squared errors: what it says is a logit
+    assert torch.allclose(reward_model_scores(pairwise, tokenizer, prompts, completions), together.sigmoid(), atol=1e-5)
+
+
+def test_a_chat_model_scores_a_conversation():
+    model, tokenizer = reward_model(problem_type="regression"), toy.make_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] == 'u' and '1' or '2' }}{{ m.content }}{% endfor %}"
+    chat = reward_model_scores(model, tokenizer, ["3+4="], ["\\boxed{7}"])
+    tokenizer.chat_template = None
+    assert torch.allclose(chat, reward_model_scores(model, tokenizer, ["13+4="], ["2\\boxed{7}"]), atol=1e-5)
+
+
+def test_the_pairwise_accuracy_of_a_reward():
+    right = torch.tensor([[True, True, False, False], [True, False, False, False]])
+    assert pairwise_accuracy(right.float(), right) == 1
+    assert pairwise_accuracy(-right.float(), right) == 0
+    assert pairwise_accuracy(torch.zeros(2, 4), right) == 0.5
+    rewards = torch.tensor([[0.9, 0.2, 0.5, 0.1], [9.0, 0.0, 0.0, 10.0]])  # 3 of 4 pairs, then 2 of 3
+    assert pairwise_accuracy(rewards, right) == pytest.approx(5 / 7)
+    assert pairwise_accuracy(rewards, torch.ones(2, 4).bool()) is None
+
+
+# --- controls and mixtures ------------------------------------------------------------------------------------------
+
+
+def test_the_controls():
+    policy = tiny_model("qwen2")
+    rollouts = generate(policy, [[3, 4], [5, 6, 7]], 3, 8, eos_ids=(1, 2), generator=generator())
+    answers = ["1", None, "2", None, None, "1"]
+    sampled = Sampled([None] * 2, rollouts, [""] * 6, answers, [False] * 6, rollouts.self_certainty)
+    mean = lambda values: [(values[i] * rollouts.mask[i]).sum() / rollouts.mask[i].sum() for i in range(6)]  # noqa: E731
+    expected = {
+        "format": [1, 0, 1, 0, 0, 1],
+        "length": rollouts.mask.sum(1).tolist(),
+        "entropy": [-x for x in mean(rollouts.entropy)],
+        "likelihood": mean(rollouts.logps),
+    }
+    for name, values in expected.items():
+        rewards = REWARDS[name](sampled, DEFAULTS)
+        assert rewards.shape == (2, 3)
+        assert torch.allclose(rewards.flatten(), torch.tensor(values, dtype=torch.float32), atol=1e-6), name
+    assert (REWARDS["entropy"](sampled, DEFAULTS) < 0).all()
+    assert (REWARDS["likelihood"](sampled, DEFAULTS) < 0).all()
+
+
+def test_a_random_reward_is_a_seeded_coin():
+    sampled = SimpleNamespace(answered=torch.ones(500, 8), generator=generator())
+    coins = REWARDS["random"](sampled, DEFAULTS)
+    assert set(coins.flatten().tolist()) == {0.0, 1.0}
+    assert abs(coins.mean().item() - 0.5) < 4 * 0.5 / math.sqrt(4000)
+    sampled.generator = generator()
+    assert torch.equal(REWARDS["random"](sampled, DEFAULTS), coins)
+
+
+def test_several_rewards_are_normalised_first_then_weighted_then_added():
+    rewards = {"correct": torch.tensor([[1.0, 0, 0, 1]]), "self_certainty": torch.tensor([[20.0, 30, 10, 20]])}
+    weights = {"correct": 1.0, "self_certainty": 0.5}
+    parts = [group_advantages(values) for values in rewards.values()]
+    mixed = combined_advantages(rewards, weights)
+    assert torch.allclose(mixed, parts[0] + 0.5 * parts[1], atol=1e-6)
+    added_first = group_advantages(rewards["correct"] + 0.5 * rewards["self_certainty"])
+    assert not torch.allclose(mixed, added_first, atol=0.1)
+    assert torch.equal(combined_advantages({"correct": rewards["correct"]}, weights), parts[0])
+
+
+def test_a_boxed_nothing_earns_less_than_any_right_answer():
+    sampled = sampled_texts("\\boxed{1}", "\\boxed{9}", "thus \\boxed{}", group=3)
+    assert REWARDS["correct"](sampled, DEFAULTS).tolist() == [[1, 0, 0]]
+    assert REWARDS["format"](sampled, DEFAULTS).tolist() == [[1, 1, 0]]

@@ -70,7 +70,7 @@ def test_a_short_run_learns(arguments, monkeypatch):
 
 
 def test_and_with_the_reward_turned_round_it_does_not(arguments, monkeypatch):
-    before, after = accuracies(arguments, monkeypatch, lambda sampled: 1 - rewards.correct(sampled))
+    before, after = accuracies(arguments, monkeypatch, lambda *given: 1 - rewards.correct(*given))
     assert after < before
 
 
@@ -82,6 +82,7 @@ METRICS = [
         "completion_tokens",
         "truncated",
         "zero_std_groups",
+        "pairwise_accuracy",
         "unique_answers",
         "clip_fraction",
         "grad_norm",

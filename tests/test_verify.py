@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-import verify
+import workers
 from verify import extract_answer, grade, is_correct
 
 
@@ -105,7 +105,7 @@ def test_a_batch_is_graded_in_order():
 
 
 def test_nothing_a_completion_can_hold_raises_or_hangs(monkeypatch):
-    monkeypatch.setattr(verify, "TIME_LIMIT", 1.0)
+    monkeypatch.setattr(workers, "TIME_LIMIT", 1.0)
     adversarial = [
         "\\boxed{9^{9^{9^{9^{9}}}}}",  # keeps sympy busy for longer than anyone waits
         "\\boxed{" * 50_000,

@@ -1,0 +1,119 @@
+"""models.py: where do models come from, and what do they run on?
+
+A name is `toy` or `toy-weak` (made on the spot, see toy.py), a folder with a saved model, or an id of the hub.
+"""
+
+import re
+from pathlib import Path
+
+import huggingface_hub
+import torch
+import transformers
+
+import toy
+from data import BadInput
+
+
+def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
+    """The flags --device and --dtype, `auto` decided: bfloat16 on a GPU, float32 on a CPU. Raises BadInput."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cpu" and device not in ("cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
+        raise BadInput(f"--device {device}: unknown; choose auto, cpu, cuda or cuda:N")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu")
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # streams and graphs take the current one
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    names["auto"] = torch.float32 if device == "cpu" else torch.bfloat16
+    if dtype not in names:
+        raise BadInput(f"--dtype {dtype}: choose from {', '.join(names)}")
+    return device, names[dtype]
+
+
+def hub_answers(name: str) -> bool:
+    """Can the hub be asked about a model? If not, only the local cache is left, and nobody need wait for retries."""
+    try:
+        huggingface_hub.model_info(name, timeout=10)
+    except huggingface_hub.errors.HfHubHTTPError:  # it answered, with "not found" or "not for you": let loading say so
+        return True
+    except Exception:  # the classes of connection errors belong to the HTTP library, which changes between versions
+        return False
+    return True
+
+
+def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
+    """(policy, tokenizer) for `toy`, `toy-weak`, a folder or a hub id, dropout off. Raises BadInput.
+
+    In bfloat16 it is for sampling and for grpo.adamw, which keeps float32 masters.
+    """
+    transformers.utils.logging.disable_progress_bar()  # for a second of loading
+    path = str(toy.base_model(**toy.BASES[name])) if name in toy.BASES else name
+    local = Path(path).is_dir()
+    if not local and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+        raise BadInput(
+            f"--model {name}: no such folder; give toy, a folder with a saved model, or a hub id (Qwen/Qwen2.5-0.5B)"
+        )
+    try:
+        local = local or not hub_answers(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=local)
+        policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=local)
+    except (
+        Exception
+    ) as error:  # no such model, no network, no language model, no tokenizer, broken or unfitting weights
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise BadInput(f"--model {name}: no folder and no hub id that a model can be loaded from ({reason})") from None
+    policy.eval().to(device)
+    # generate.py and grpo.py compute logits as head(hidden state). Some models do more to them (soft-capping, scaling).
+    probe = torch.arange(8, device=device)[None] % policy.config.vocab_size
+    with torch.no_grad():
+        ours = policy.get_output_embeddings()(policy.base_model(input_ids=probe).last_hidden_state)
+        if not torch.allclose(ours, policy(input_ids=probe).logits, atol=1e-4, rtol=1e-4):
+            raise BadInput(
+                f"--model {name}: {type(policy).__name__} does more to its logits than a linear "
+                "head; use a model that does not, such as Qwen2"
+            )
+    return policy, tokenizer
+
+
+def load_reward_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
+    """(model, tokenizer) of a reward model: a folder, a hub id or `toy-0.75`. Raises BadInput.
+
+    The model is any AutoModelForSequenceClassification with one output, in eval mode.
+    """
+    flag = f"--reward-model {name}"
+    if name.startswith("toy-"):
+        try:
+            name = str(toy.reward_model(float(name.removeprefix("toy-"))))
+        except ValueError as error:
+            raise BadInput(f"{flag}: {error}; give toy-0.75, say") from None
+    try:
+        local = Path(name).is_dir() or not hub_answers(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=local)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            name, dtype=dtype, local_files_only=local
+        )
+    except Exception as error:  # as in load_model
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise BadInput(f"{flag}: no folder and no hub id that a model can be loaded from ({reason})") from None
+    if model.config.num_labels != 1:
+        raise BadInput(f"{flag}: has {model.config.num_labels} outputs; a reward model has one")
+    return model.eval().to(device), tokenizer
+
+
+def context_room(policy, max_new_tokens: int) -> int:
+    """How many tokens a prompt may have beside its completion."""
+    return getattr(policy.config, "max_position_embeddings", 10**9) - max_new_tokens
+
+
+def end_tokens(policy, tokenizer) -> list[int]:
+    """Every id that ends a completion: the tokenizer's, the model's, and the end of a chat turn where there is one.
+
+    Qwen2.5 has two (151643 and 151645); a sampler that knows only one of them runs on past the other.
+    """
+    ids = set()
+    for source in (tokenizer.eos_token_id, policy.config.eos_token_id, policy.generation_config.eos_token_id):
+        ids.update(source if isinstance(source, list) else [source])
+    if getattr(tokenizer, "chat_template", None):
+        ids.add(tokenizer.get_vocab().get("<|im_end|>"))
+    return sorted(ids - {None})
