@@ -107,6 +107,7 @@ FRACTION = re.compile(r"([-+]?)(?:\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(
 ORDINAL = r"\^\s*\{?\s*\\(?:text|mathrm|textrm)\s*\{(?:st|nd|rd|th)\}\s*\}?"
 FILLING = re.compile(rf"\\text\{{\s*\\\$\s*\}}|\\[,!;: ]|^\\?\$\s*|\s*\\?\$$|{ORDINAL}|\.$")
 PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*percent\s*\}|percent)$")
+BASED = re.compile(r"(\w+?)_\{?(\d+)\}?")  # 1200_7
 STYLED = re.compile(r"\\(?:text|textbf|mathrm|textrm|mathbf|mbox)\s*\{([^{}]*)\}|[$]")
 # Words behind a number: a unit, unless they change its value.
 UNIT = re.compile(
@@ -117,6 +118,8 @@ MULTIPLES = re.compile(r"hundred|thousand|million|billion|trillion|dozen|percent
 
 def number(answer: str) -> Fraction | None:
     """The exact value of a plain number or fraction (`-1,234.50`, `3/4`, `\\frac{3}{4}`, `\\$5`), else None."""
+    if len(answer) > LONGEST_ANSWER:
+        return None
     text = unicodedata.normalize("NFKC", answer).replace("\u2212", "-").strip()
     text = FILLING.sub("", text.replace("{,}", ","))
     if len(text) > 100:  # Fraction of a million digits takes minutes
@@ -162,6 +165,9 @@ def math_equal(answer: str, gold: str) -> bool | None:
         return bool(a & b) and not (len(a) == len(b) == 2 and a != b)
     if words(answer) and words(answer) == words(gold):
         return True
+    based = [BASED.fullmatch(text.strip("$ ")) for text in (answer, gold)]
+    if all(based):  # math-verify does not see the base
+        return based[0].groups() == based[1].groups()
     if letter(gold) and letter(answer):
         return letter(answer) == letter(gold)
     return None

@@ -1,13 +1,16 @@
 """verify.py: what counts as an answer, and what counts as right."""
 
+import json
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import workers
-from verify import extract_answer, grade, is_correct
+from verify import classes, extract_answer, grade, is_correct
 
 
 @pytest.mark.parametrize(
@@ -94,33 +97,233 @@ def test_what_is_not_a_number_goes_to_math_verify(given, gold, expected):
     assert is_correct(f"\\boxed{{{given}}}", gold) == expected
 
 
+@pytest.mark.parametrize(
+    ("completion", "gold", "expected"),
+    [
+        ("$\\boxed{-2} \\quad \\text{and} \\quad \\boxed{1}$", "1,-2", True),  # two boxes that are one answer
+        ("\\boxed{(2, 2)}$ and $\\boxed{(6, 2)}", "(2, 2), (6, 2)", True),
+        ("\\boxed{5}. That is wrong; it is \\boxed{7}", "7", True),  # and two that are not
+        ("\\boxed{5}. That is wrong; it is \\boxed{7}", "5", False),
+        ("\\boxed{7} and \\boxed{7}", "7", True),
+        ("\\boxed{1}, \\boxed{2}, \\boxed{3}", "3", False),  # a list is not each of its members
+        ("\\boxed{\\boxed{7}}", "7", True),
+        ("\\boxed 7", "7", True),
+        ("\\boxed{28}", "28\\%", True),
+        ("\\boxed{0.28}", "28\\%", True),
+        ("\\boxed{28 percent}", "28\\%", True),
+        ("\\boxed{1\\%}", "100\\%", False),
+        ("\\boxed{2800}", "28\\%", False),
+        ("\\boxed{18 \\text{ dollars}}", "18", True),
+        ("\\boxed{18 dollars}", "\\$18", True),
+        ("\\boxed{2 million}", "2", False),
+        ("\\boxed{5 x}", "5", False),
+        ("\\boxed{12^{\\mathrm{th}} grade}", "12", True),
+        ("\\boxed{\uff15}", "5", True),
+        ("\\boxed{\u22125}", "-5", True),
+        ("\\boxed{1{,}234}", "1234", True),
+        ("\\boxed{\\text{No solution.}}", "\\text{no solution}", True),
+        ("\\boxed{\\text{west}}", "\\text{ellipse}", False),
+        ("\\boxed{B) 12}", "B", True),
+        ("\\boxed{\\textbf{(C)}}", "\\text{C}", True),
+        ("\\boxed{D}", "\\text{C}", False),
+        ("\\boxed{18+2pi}", "18+2\\pi", True),
+        ("\\boxed{sqrt(5)}", "\\sqrt{5}", True),
+        ("\\boxed{-2 \\le x \\le 7}", "x \\in [-2,7]", True),
+        ("\\boxed{(-\\infty, 0)}", "(-\\infty, 0]", False),
+        ("\\boxed{10^{-20}}", "10^{-21}", False),  # both round to 0
+        ("\\boxed{\\frac{1}{2006!}}", "\\frac{1}{2004!}", False),
+        ("\\boxed{3.14}", "\\pi", False),
+        ("\\boxed{1200_{7}}", "1200_7", True),
+        ("\\boxed{1200_5}", "1200_7", False),  # another base
+        ("\\boxed{5=6}", "5", False),
+        ("\\boxed{x}", "\\notlatex{", False),  # a gold that cannot be read is met by nothing
+        ("\\boxed{}", "", False),
+    ],
+)
+def test_mathematical_answers(completion, gold, expected):
+    assert is_correct(completion, gold) == expected
+
+
+@pytest.mark.parametrize("text", ["B", "(B)", "\\text{B}", "\\textbf{(B)}", "B.", "B) twelve", "(B) twelve", "$B$"])
+def test_a_choice_is_a_letter(text):
+    assert is_correct(f"so \\boxed{{{text}}}", "B", "choice")
+    assert not is_correct(f"so \\boxed{{{text}}}", "C", "choice")
+
+
+def test_a_choice_may_be_announced_and_must_be_made():
+    assert is_correct("The answer is (D).", "D", "choice")
+    assert is_correct("The answer is (A). No: the answer is **(D)**", "D", "choice")
+    assert not is_correct("The answer is D, \\boxed{A}", "D", "choice")  # the box goes before it
+    assert not is_correct("A, B, C or D", "D", "choice")
+    assert not is_correct("\\boxed{ABD}", "A", "choice")
+    assert not is_correct("\\boxed{Because}", "B", "choice")
+
+
+@pytest.mark.parametrize(
+    ("given", "gold", "expected"),
+    [
+        ("[1, 2]", "[1,2]", True),
+        ("(1, 2)", "[1, 2]", False),
+        ("True", "1", False),
+        ("[True]", "[1]", False),  # all the way down
+        ("1.0", "1", False),
+        ("'a'", '"a"', True),
+        ("a", "'a'", False),
+        ("{'b': 1, 'a': 2}", "{'a': 2, 'b': 1}", True),
+        ("{'a': True}", "{'a': 1}", False),
+        ("{1, 2}", "{2, 1}", True),
+        ("'}{'", "'}{'", True),
+        ("1 + 1", "2", False),  # not worked out
+        ("__import__('os').getcwd()", "''", False),
+        ("[" * 5000, "[]", False),
+        ("-" * 9000 + "1", "1", False),
+        ("9" * 9000, "9", False),
+        ("{[]: 1}", "{}", False),
+        ("\x00", "0", False),
+    ],
+)
+def test_literals_have_the_type_and_the_value_of_the_gold(given, gold, expected):
+    assert is_correct(f"[ANSWER]{given}[/ANSWER]", gold, "literal") == expected
+
+
+def test_a_boxed_literal_is_read_too():
+    assert is_correct("\\boxed{{'a': [1, 2]}}", "{'a': [1, 2]}", "literal")
+    assert extract_answer("[ANSWER] 1 [/ANSWER] then [ANSWER] 2 [/ANSWER]", "literal") == "2"
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("(4 + 2) * 4", True),
+        ("(4+2)*4 = 24", True),
+        ("(4+2) \\times 4", True),
+        ("\\left(4 + 2\\right) \\cdot 4", True),
+        ("(4+2)*4 = 25", False),
+        ("4*4 + 4*2", False),  # a number twice
+        ("4*4+8", False),
+        ("(4+2)*4*1", False),
+        ("24", False),
+        ("4**2+4*2", False),  # powers are not on the list
+        ("42-4*4.5", False),
+        ("4//1", False),
+        ("(4+2)*4 if 1 else 2", False),
+        ("__import__('os').system('touch owned')", False),
+        ("4/(2-2)*4", False),
+        ("(" * 900 + "4", False),
+        ("9**9**9**9", False),
+        ("", False),
+    ],
+)
+def test_a_countdown_uses_each_number_once(expression, expected):
+    assert is_correct(f"\\boxed{{{expression}}}", '{"target": 24, "nums": [4, 4, 2]}', "countdown") == expected
+
+
+def test_a_countdown_is_exact():
+    gold = '{"target": 24, "nums": [8, 3, 8, 3]}'
+    assert is_correct("\\boxed{8/(3-8/3)}", gold, "countdown")
+    assert is_correct("\\boxed{8 \\div (3-\\frac{8}{3})}", gold, "countdown")
+    assert not is_correct("\\boxed{8/(3-2.6666666666666667)}", gold, "countdown")
+
+
+def test_code_is_not_run_unless_that_is_allowed():
+    with pytest.raises(ValueError, match="allow_code_execution"):
+        is_correct("```python\nx = 1\n```", '{"tests": "assert x == 1"}', "code")
+    assert is_correct("```python\nx = 1\n```", '{"tests": "assert x == 1"}', "code", allow_code_execution=True)
+    assert not is_correct("```python\nx = 2\n```", '{"tests": "assert x == 1"}', "code", allow_code_execution=True)
+
+
+def test_a_program_is_the_last_block_or_the_whole_response():
+    assert extract_answer("```python\na\n```\nor\n```\nb = 1\n```\nDone.", "code") == "b = 1"
+    assert extract_answer("```python\nstill wri", "code") == "still wri"
+    assert extract_answer("    return 1\n", "code") == "    return 1"
+    assert extract_answer("<think>```python\na\n```", "code") is None
+
+
+def test_a_continued_prompt_a_whole_function_and_a_program_that_prints():
+    prompt = 'import math\n\ndef helper():\n    return 1\n\ndef f(x):\n    """Add."""\n'
+    gold = json.dumps({"prompt": prompt, "entry_point": "f", "tests": "assert f(2) == 3"})
+    body = "    return x + helper()\n\nprint(undefined)"  # what runs on behind the body is left out
+    whole = "def f(x):\n    return x + helper() * math.floor(1.5)"
+    printed = json.dumps({"printed": [["1 2\n", "3"], ["5 5", "10\n"]]})
+    adds = "a, b = map(int, input().split())\nif __name__ == '__main__':\n    print(a + b)\n    exit()"
+    completions = [body, whole, "    return x", f"```python\n{adds}\n```", f"```python\n{adds.replace('+', '-')}\n```"]
+    golds = [gold] * 3 + [printed] * 2
+    assert grade(completions, golds, ["code"] * 5, allow_code_execution=True) == [True, True, False, True, False]
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="essay"):
         is_correct("\\boxed{1}", "1", kind="essay")
 
 
-def test_a_batch_is_graded_in_order():
-    completions = ["\\boxed{1}", "\\boxed{2}", "", "\\boxed{1}"]
-    assert grade(completions, ["1", "1", "1", "2"], ["number", "math", "math", "math"]) == [True, False, False, False]
+def test_a_batch_is_graded_in_order_and_each_kind_its_own_way():
+    completions = ["\\boxed{1}", "\\boxed{2}", "", "\\boxed{1}", "\\boxed{A}", "\\boxed{1+1}", "\\boxed{x+1}"]
+    kinds = ["number", "math", "math", "math", "choice", "literal", "math"]
+    golds = ["1", "1", "1", "2", "A", "2", "1+x"]
+    assert grade(completions, golds, kinds) == [True, False, False, False, True, False, True]
 
 
-def test_nothing_a_completion_can_hold_raises_or_hangs(monkeypatch):
+def test_classes_of_equal_answers():
+    assert classes(["1/2", None, "0.5", "x+1", "2", "1+x", "x+1"]) == [0, None, 0, 1, 2, 1, 1]
+    assert classes(["B", "(B)", "A"], "choice") == [0, 0, 1]
+    assert classes(["[1]", "[1 ]", "[True]"], "literal") == [0, 0, 1]
+    assert classes([]) == []
+
+
+def test_an_answer_that_keeps_the_checker_busy_costs_one_time_limit_in_a_vote(monkeypatch):
     monkeypatch.setattr(workers, "TIME_LIMIT", 1.0)
+    tower, started = "9^{9^{9^{9^{9}}}}", time.perf_counter()
+    assert classes([tower, "x+1", "x+2", "x+3", tower, "1+x"]) == [0, 1, 2, 3, 0, 1]
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("kind", ["math", "number", "choice", "literal", "countdown"])
+def test_nothing_a_completion_can_hold_raises_or_hangs(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "TIME_LIMIT", 1.0)
+    monkeypatch.chdir(tmp_path)
     adversarial = [
         "\\boxed{9^{9^{9^{9^{9}}}}}",  # keeps sympy busy for longer than anyone waits
         "\\boxed{" * 50_000,
         "{" * 1_000_000,
         "\\boxed{" + "{" * 1000 + "}" * 1000 + "}",
+        "\\boxed{" + "(" * 900 + ")" * 900 + "}",
+        "\\boxed{" + "-" * 900 + "1}",
         "\\boxed{\x00}",
         "\\boxed{" + "9" * 100_000 + "}",
-        '\\boxed{__import__("os").system("touch /tmp/owned")}',
+        "\\boxed{" + "1+" * 400 + "1}",
+        '\\boxed{__import__("os").system("touch owned")}',
+        '\\boxed{exec(\'open("owned","w")\')}',
+        "\\boxed{9**9**9**9}",
         "\\boxed{\ud800}",
         "####" * 1000,
+        "\\boxed{1}" * 10_000,
+        "\\boxed{1" + " " * 1_000_000 + "x}",
+        "\\boxed{" + "a\\%" * 300 + "}",
+        "the answer is (" * 10_000,
+        "[ANSWER]" * 10_000,
     ]
+    gold = '{"target": 7, "nums": [1, 2]}' if kind == "countdown" else "\\frac{x}{7}"
     started = time.perf_counter()
-    assert grade(adversarial, ["\\frac{x}{7}"] * 9, ["math"] * 9) == [False] * 9
+    assert grade(adversarial, [gold] * len(adversarial), [kind] * len(adversarial)) == [False] * len(adversarial)
     assert time.perf_counter() - started < 30
+    assert not list(tmp_path.iterdir())
     assert is_correct("\\boxed{\\sqrt{8}}", "2\\sqrt{2}")  # and the checker works on afterwards
+
+
+def test_the_time_limit_holds_in_threads_too(monkeypatch):
+    monkeypatch.setattr(workers, "TIME_LIMIT", 1.0)
+    with ThreadPoolExecutor(4) as threads:
+        towers = [f"\\boxed{{9^{{9^{{9^{{9^{n}}}}}}}}}" for n in range(3, 7)]
+        assert list(threads.map(lambda text: is_correct(text, "x"), towers)) == [False] * 4
+
+
+def test_no_worker_outlives_the_program():
+    code = "import verify, workers; print(verify.is_correct('\\\\boxed{x+1}', '1+x')); "
+    code += "print(workers._idle.queue[0].process.pid)"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert told[0] == "True"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told[1]), 0)
 
 
 def test_the_checker_does_not_need_torch():
