@@ -173,6 +173,14 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
     return problems
 
 
+def check_code_execution(problems: list[Problem], allowed: bool) -> None:
+    """Raise BadInput if grading these problems runs what a model wrote, and nobody has said that it may."""
+    if not allowed and any(problem.kind == "code" for problem in problems):
+        raise BadInput(
+            "--data: is graded by running what the model writes: read sandbox.py, then --allow-code-execution"
+        )
+
+
 def hub_rows(name: str, split: str) -> Iterable[dict]:
     """The rows of a data set of the hub."""
     import datasets  # here, not above: the toy and local files do without its second of import time

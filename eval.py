@@ -262,6 +262,7 @@ def run(settings: argparse.Namespace) -> dict:
     """The whole study as the flags say; returns what passk.json holds. Raises BadInput before anything is written."""
     complete(settings)
     problems = data.load_problems(settings.data, "test", settings.limit)
+    data.check_code_execution(problems, settings.allow_code_execution)
     return study(settings.models, problems, settings, Path(settings.out))
 
 

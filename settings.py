@@ -226,25 +226,28 @@ def check_rewards(settings: Settings) -> None:
     names = set(weights(settings.reward))
     if not 0 <= settings.flip <= 1:
         raise BadInput(f"--flip {settings.flip}: must be between 0 and 1")
-    if settings.rpr_divisor <= 0:
+    if not settings.rpr_divisor > 0:
         raise BadInput(f"--rpr-divisor {settings.rpr_divisor}: must be above 0")
-    modelled = names & {"reward_model", "calibrate"}
     if "reward_model" in names and settings.reward_model is None:
         raise BadInput("--reward reward_model needs --reward-model: a folder, a hub id, or toy-0.75 on the toy")
-    keyed = "correct" in names or ("calibrate" in names and settings.reward_model is None)
-    # A flag without effect would let one believe that it had one.
-    idle = {
-        "flip": keyed or settings.flip == 0,
-        "reward_model": modelled or settings.reward_model is None,
-        "annotator": "self_certainty" in names or settings.annotator == "online",
-    }
-    for name, fine in idle.items():
-        if not fine:
-            value = f"{shown(name)} {getattr(settings, name)}"
+    # Who looks at what. A flag without effect would let one believe that it had one.
+    keyed = {"correct"} if settings.reward_model else {"correct", "calibrate"}
+    read_by = {"annotator": {"self_certainty"}, "reward_model": {"reward_model", "calibrate"}, "flip": keyed}
+    read_by |= dict.fromkeys(("calibrate_threshold", "calibrate_weight"), {"calibrate"})
+    patterns = ("rpr_divisor", "rpr_repetition", "rpr_whole_words", "rpr_open_ended")
+    read_by |= dict.fromkeys(patterns, {"rpr", "calibrate"})
+    idle = [name for name, readers in read_by.items() if not readers & names]
+    if settings.flip == 0:
+        idle.append("flip_unit")
+    for name in idle:
+        if getattr(settings, name) != getattr(Settings, name):
             raise BadInput(
-                f"{value}: has no effect with --reward {settings.reward}; leave it out, or reward another way"
+                f"{shown(name)}: has no effect with --reward {settings.reward} (and no --flip); leave it out"
             )
-    if (settings.reward_model or "").startswith("toy-") and settings.data != "toy":
+    accuracy = re.fullmatch(r"toy-(.*)", settings.reward_model or "")
+    if accuracy and not re.fullmatch(r"0?\.[5-9]\d*", accuracy[1]):
+        raise BadInput(f"--reward-model {settings.reward_model}: toy-A has an A from 0.5 (a coin) to 1; give toy-0.75")
+    if accuracy and settings.data != "toy":
         raise BadInput(f"--reward-model {settings.reward_model}: knows toy problems only; give a folder or a hub id")
 
 

@@ -111,11 +111,7 @@ def prepare(settings: Settings, device: str, dtype: torch.dtype):
     number, wanted = len(problems), settings.prompts_per_step
     if number < wanted:
         raise BadInput(f"--prompts-per-step {wanted}: {settings.data} has only {number} problems; ask for fewer")
-    if any(problem.kind == "code" for problem in problems) and not settings.allow_code_execution:
-        raise BadInput(
-            f"--data {settings.data}: is graded by running what the model writes; read sandbox.py, then give "
-            "--allow-code-execution"
-        )
+    data.check_code_execution(problems, settings.allow_code_execution)
     policy, tokenizer = load_model(settings.model, device, dtype)
     settings.template = settings.template or data.default_template(tokenizer, problems[0].kind)
     room = context_room(policy, settings.max_new_tokens)
@@ -289,7 +285,7 @@ def before_and_after(settings: Settings) -> None:
     flags = evaluation.parse([settings.model, settings.run, "--data", settings.eval_data])
     flags.samples, flags.limit, flags.out = settings.eval_samples, settings.eval_limit, settings.run
     flags.rows = settings.prompts_per_step * settings.rollouts_per_prompt  # what fitted into memory in training
-    for name in ("template", "temperature", "max_new_tokens", "seed", "device", "dtype"):
+    for name in ("template", "temperature", "max_new_tokens", "seed", "device", "dtype", "allow_code_execution"):
         setattr(flags, name, getattr(settings, name))
     print(f"{evaluation.table(evaluation.run(flags))}\nIn {settings.run}: passk.png, passk.json, samples.jsonl.gz.")
 

@@ -53,8 +53,8 @@ MISCHIEF = {
     "forks": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
     "deaf": "import signal, time\nfor s in (1, 2, 15): signal.signal(s, signal.SIG_IGN)\nwhile True: time.sleep(1)",
     "daemon": (
-        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(1000)\n    os._exit(0)\n"
-        "os.wait()\nraise ValueError"
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n"
+        "    if os.fork() == 0: time.sleep(1000)\n    os._exit(0)\nos.wait()\nraise ValueError"
     ),
     "input": "input()",
     "recursion": "def f(): f()\nf()",

@@ -336,6 +336,108 @@ def test_each_step_and_each_seed_draws_its_own_random_numbers(arguments, monkeyp
     assert len(set(seeds)) == 8
 
 
+# --- rewards --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def reward_model(base, tmp_path_factory):
+    """A reward model of the toy, out of the small base model."""
+    model, tokenizer = toy.train_reward_model(base, 0.55, 0)
+    folder = tmp_path_factory.mktemp("reward-model")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_every_reward_can_be_had_and_several_at_once(arguments, reward_model):
+    for names in (list(rewards.REWARDS), ["calibrate=0.5"]):
+        flags = ["--reward", *names, "--flip", "0.3"] + (["--reward-model", str(reward_model)] if names[1:] else [])
+        assert train.main([*arguments, *flags, "--steps", "2", "--overwrite"]) == 0
+        rows = metrics(arguments)
+        for row in rows:
+            parts = [row[f"reward_{name}"] for name in names] if names[1:] else []
+            assert sum(parts) == pytest.approx(row["reward_mean"] if parts else 0, abs=1e-3)
+            assert row["zero_std_groups"] < 1
+    with open(Path(arguments[arguments.index("--run") + 1]) / "config.json") as file:
+        assert json.load(file)["minreason"]["reward"] == "calibrate=0.5"
+
+
+def test_flips_are_noise_in_the_reward_and_not_in_the_accuracy(arguments):
+    flags = ["--steps", "1", "--prompts-per-step", "24", "--overwrite"]
+    assert train.main([*arguments, *flags]) == 0
+    (clean,) = metrics(arguments)
+    assert train.main([*arguments, *flags, "--flip", "1"]) == 0
+    (turned,) = metrics(arguments)
+    assert (clean["accuracy"], clean["answered"]) == (turned["accuracy"], turned["answered"])
+    assert clean["reward_mean"] == pytest.approx(clean["accuracy"])
+    assert turned["reward_mean"] == pytest.approx(clean["answered"] - clean["accuracy"])  # no answer, no flip
+    assert clean["pairwise_accuracy"] == 1
+    assert turned["pairwise_accuracy"] < 0.5
+    # Two seeds of 24 prompts: as many flips as the flag says, and others each time.
+    means = set()
+    for seed in ("1", "2"):
+        assert train.main([*arguments, *flags, "--flip", "0.5", "--seed", seed]) == 0
+        means.add(metrics(arguments)[0]["reward_mean"])
+    assert len(means) == 2
+
+
+def test_a_run_with_noise_resumed_is_the_run_never_interrupted(arguments, tmp_path):
+    noisy = [*arguments, "--flip", "0.4", "--reward", "correct", "random=0.5"]
+    assert train.main(noisy) == 0
+    whole = weights(tmp_path / "run")
+    assert train.main([*noisy, "--steps", "2", "--overwrite"]) == 0
+    assert train.main([*noisy, "--resume"]) == 0
+    assert torch.equal(weights(tmp_path / "run"), whole)
+
+
+def test_a_cosine_ends_where_it_was_told_to(arguments, tmp_path, capsys):
+    assert train.main([*arguments, "--schedule", "cosine", "--warmup", "1"]) == 0
+    assert [row["lr"] for row in metrics(arguments)] == pytest.approx([1e-3, 1e-3, 7.5e-4, 2.5e-4])
+    assert train.main(["--run", str(tmp_path / "run"), "--resume", "--steps", "8"]) == 2
+    assert "--steps" in capsys.readouterr().err
+
+
+def test_the_offline_annotator_stays_what_it_was(arguments, monkeypatch):
+    seen = []
+
+    def watched(annotator, rollouts, micro_tokens):
+        certainty = grpo.annotate(annotator, rollouts, micro_tokens)
+        seen.append((weights_of(annotator), (certainty - rollouts.self_certainty).abs().max().item()))
+        return certainty
+
+    weights_of = lambda model: torch.cat([p.flatten() for p in model.parameters()])  # noqa: E731
+    monkeypatch.setattr(train, "annotate", watched)
+    assert train.main([*arguments, "--reward", "self_certainty", "--annotator", "offline", "--kl", "0"]) == 0
+    assert metrics(arguments)[0]["kl"] is None  # there is a reference, but no penalty
+    assert all(torch.equal(seen[0][0], other) for other, _ in seen[1:])
+    assert seen[0][1] < 1e-4 < seen[-1][1]  # at first it is the policy, and then no more
+    monkeypatch.undo()
+    monkeypatch.setattr(train, "annotate", lambda *_: pytest.fail("online is the policy's own"))
+    assert train.main([*arguments, "--reward", "self_certainty", "--overwrite"]) == 0
+
+
+def test_programs_are_run_only_if_that_is_allowed(arguments, tmp_path, capsys):
+    file = tmp_path / "code.jsonl"
+    rows = [{"prompt": f"def f{i}():\n", "entry_point": f"f{i}", "test": "def check(f): f()"} for i in range(4)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code = [*arguments, "--data", str(file), "--steps", "1"]
+    assert train.main(code) == 2
+    assert "--allow-code-execution" in capsys.readouterr().err
+    assert evaluation.main([arguments[1], "--data", str(file), "--samples", "1", "--max-new-tokens", "9"]) == 2
+    assert "--allow-code-execution" in capsys.readouterr().err
+    assert train.main([*code, "--allow-code-execution"]) == 0
+    assert metrics(code)[0]["accuracy"] == 0
+
+
+def test_a_reward_model_that_is_none_is_refused(arguments, base, tmp_path, capsys):
+    for name, said in (("no/such/one", "--reward-model no/such/one"), (str(tmp_path), "cannot")):
+        assert train.main([*arguments, "--reward", "reward_model", "--reward-model", name]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1
+        assert said in error[0] or name in error[0]
+    assert not (tmp_path / "run").exists()
+
+
 def test_truncation_and_a_reward_that_cannot_vary_are_said_loudly(arguments, capsys):
     assert train.main([*arguments, "--max-new-tokens", "2"]) == 0
     said = capsys.readouterr().err
