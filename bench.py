@@ -287,6 +287,7 @@ def bench_step(policy, tokenizer, settings) -> dict:
             max_steps=settings.repeats + 2,
             bf16=policy.dtype == torch.bfloat16,
             gradient_checkpointing=False,
+            annotator="online",
             report_to=[],
             save_strategy="no",
             logging_strategy="no",

@@ -92,8 +92,8 @@ RECIPES = {  # name -> flags
     "toy-self-certainty": {"reward": "self_certainty", **CAREFUL},
     "toy-self-certainty-hacked": {"reward": "self_certainty", **HACKED},
     "toy-random": {"reward": "random"},
-    "toy-reward-model": {"reward": "reward_model", "reward_model": "toy-0.75"},
-    "toy-calibrate": {"reward": "calibrate", "reward_model": "toy-0.75", "rpr_divisor": 2.0},
+    "toy-reward-model": {"reward": "reward_model", "reward_model": "toy-0.75", **CAREFUL},
+    "toy-calibrate": {"reward": "calibrate", "reward_model": "toy-0.75", "rpr_divisor": 2.0, **CAREFUL},
 }
 
 

@@ -337,7 +337,9 @@ def reward_model(accuracy: float, folder: str | Path = "runs", seed: int = 0) ->
     return made(folder, f"toy-reward-model-{accuracy:g}", [accuracy, seed], make)
 
 
-def train_reward_model(base: Path, accuracy: float, seed: int) -> tuple[Qwen2ForSequenceClassification, Qwen2Tokenizer]:
+def train_reward_model(
+    base: Path, accuracy: float, seed: int, most: int = 600
+) -> tuple[Qwen2ForSequenceClassification, Qwen2Tokenizer]:
     """The base model with a new head, trained by mean squared error to 1 for right and 0 for wrong, as the paper does,
     until it tells so many of 500 pairs of held-out problems."""
     tokenizer, rng = make_tokenizer(), random.Random(seed)
@@ -347,7 +349,7 @@ def train_reward_model(base: Path, accuracy: float, seed: int) -> tuple[Qwen2For
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     held_out = tokenizer([text for pair in pairs(random.Random(seed + 1), 500, "test") for text in pair], padding=True)
     held_out = {name: torch.tensor(held_out[name]) for name in ("input_ids", "attention_mask")}
-    bar = tqdm(range(600), desc=f"toy reward model of {accuracy:g}", unit="step")
+    bar = tqdm(range(most), desc=f"toy reward model of {accuracy:g}", unit="step")
     for step in bar:
         texts = [text for pair in pairs(rng, 64, "train") for text in pair]
         scores = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits[:, 0]  # [128]

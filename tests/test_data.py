@@ -20,6 +20,7 @@ from data import (
     load_problems,
 )
 from models import end_tokens, load_model
+from verify import is_correct
 
 CHAT = (
     "{{ '<s>' }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
@@ -151,8 +152,8 @@ class Recorder:
 def test_the_problem_is_put_in_as_it_is_braces_and_all(template):
     text = encode_prompt(Problem("if {x} = \\boxed{8}, {problem}", "1"), Recorder(), template)
     assert text.count("if {x} = \\boxed{8}, {problem}") == 1
-    if template not in ("plain",):
-        assert "\\boxed{" in text.replace("if {x} = \\boxed{8}, {problem}", "")  # each but plain asks for a box
+    asks = "\\boxed{" in text.replace("if {x} = \\boxed{8}, {problem}", "")
+    assert asks == (template not in ("plain", "intuitor-step-by-step", "intuitor-code", "code"))
 
 
 def test_templates_that_chat_need_a_chat_tokenizer_and_unknown_ones_are_refused():
@@ -212,3 +213,61 @@ def test_a_model_that_does_more_to_its_logits_than_a_linear_head_is_refused(tmp_
     toy.make_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(BadInput, match="more to its logits"):
         load_model(str(tmp_path))
+
+
+# --- rows of other data sets ----------------------------------------------------------------------------------------
+
+
+def test_the_rows_of_other_data_sets_become_problems_that_their_own_solutions_solve(tmp_path):
+    head = 'from math import floor\n\ndef f(x):\n    """Half of it."""\n'
+    check = "def check(candidate):\n    assert candidate(5) == 2\n"
+    lines = {
+        "text": "Write g.",
+        "code": "def g(): return 2",
+        "test_setup_code": "n = 2",
+        "test_list": ["assert g() == n"],
+    }
+    cases = {
+        "humaneval": ({"prompt": head, "entry_point": "f", "test": check, "canonical_solution": "-"}, "code"),
+        "mbpp": ({**lines, "task_id": 1, "challenge_test_list": []}, "code"),
+        "tests": ({"problem": "Write g.", "tests": "assert g() == 2"}, "code"),
+        "contest": (
+            {"description": "Add.", "public_tests": {"input": ["1 2\n"], "output": ["3\n"]}, "source": 2},
+            "code",
+        ),
+        "cruxeval": ({"code": "def f(a):\n    return [a]", "input": "'x'", "output": "['x']", "id": "s0"}, "literal"),
+        "countdown": ({"target": 6, "nums": [1, 2, 3]}, "countdown"),
+        "mmlu": ({"question": "Which?", "options": ["a", "b", "c"], "answer": "C", "answer_index": 2}, "choice"),
+        "named": ({"question": "Which?", "answer": "B", "kind": "choice"}, "choice"),
+    }
+    right = {
+        "humaneval": "    return floor(x / 2)",
+        "mbpp": "def g(): return 2",
+        "tests": "```python\ndef g(): return 2\n```",
+        "contest": "print(sum(map(int, input().split())))",
+        "cruxeval": "\\boxed{['x']}",
+        "countdown": "\\boxed{1+2+3}",
+        "mmlu": "The answer is (C).",
+        "named": "\\boxed{B}",
+    }
+    for name, (row, kind) in cases.items():
+        (problem,) = load_problems(write(tmp_path / f"{name}.jsonl", row))
+        assert problem.kind == kind, name
+        assert is_correct(right[name], problem.answer, kind, allow_code_execution=True), name
+        assert not is_correct("\\boxed{0}", problem.answer, kind, allow_code_execution=True), name
+        assert problem.answer not in problem.prompt or kind == "choice", name
+    (shown,) = load_problems(tmp_path.joinpath("mmlu.jsonl").as_posix())
+    assert shown.prompt == "Which?\nA. a\nB. b\nC. c"
+
+
+def test_an_unknown_kind_in_a_file_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="kind 'essay'"):
+        load_problems(write(tmp_path / "a.jsonl", {"question": "p", "answer": "1", "kind": "essay"}))
+
+
+def test_programs_have_a_template_of_their_own():
+    tokenizer = tokenizer_with_bos()
+    assert default_template(tokenizer, "code") == "plain"
+    tokenizer.chat_template = CHAT
+    assert default_template(tokenizer, "code") == "code"
+    assert default_template(tokenizer, "choice") == "qwen-boxed"

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import toy
 from data import Problem
+from verify import is_correct
 
 
 def test_a_chain_is_worked_from_left_to_right():
@@ -129,3 +130,25 @@ def test_the_base_model_loads_as_any_checkpoint_and_training_it_moves_nobody_els
     assert policy.config.model_type == "qwen2"
     assert policy.config.eos_token_id == tokenizer.eos_token_id
     assert policy.config.vocab_size == len(tokenizer)
+
+
+def test_pairs_for_a_reward_model_are_right_and_wrong_whatever_their_style():
+    pairs = toy.pairs(random.Random(0), 300, "test")
+    habits = {"right": set(), "wrong": set()}
+    for right, wrong in pairs:
+        prompt, answered = right.partition("=")[0] + "=", right.partition("=")[2]
+        assert wrong.startswith(prompt)
+        assert toy.split_of(prompt) == "test"
+        gold = str(toy.steps(prompt)[-1][3])
+        assert is_correct(answered, gold, "number")
+        assert not is_correct(wrong.removeprefix(prompt), gold, "number")
+        habits["right"].add(answered[:3])
+        habits["wrong"].add(wrong.removeprefix(prompt)[:3])
+    assert habits["right"] == {"fir", "\\bo"}
+    assert habits["wrong"] == {"fir", "\\bo", "hmm"}
+
+
+def test_a_reward_model_is_no_coin_and_no_oracle():
+    for accuracy in (0.5, 1.0, 75):
+        with pytest.raises(ValueError, match="pairwise accuracy"):
+            toy.reward_model(accuracy)

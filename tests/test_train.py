@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import re
 import shlex
 import shutil
@@ -19,6 +20,7 @@ import rewards
 import toy
 import train
 from generate import generate
+from models import load_reward_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -347,6 +349,17 @@ def reward_model(base, tmp_path_factory):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def test_a_reward_model_is_trained_to_the_accuracy_that_was_asked_for(base, reward_model):
+    model, tokenizer = load_reward_model(str(reward_model))
+    texts = [text for pair in toy.pairs(random.Random(1), 500, "test") for text in pair]  # what it was stopped by
+    scores = rewards.reward_model_scores(model, tokenizer, [""] * 1000, texts).reshape(500, 2)
+    accuracy = rewards.pairwise_accuracy(scores, torch.tensor([[True, False]] * 500))
+    assert 0.55 <= accuracy < 0.75
+    assert model.config.problem_type == "regression"
+    with pytest.raises(ValueError, match="no further"):
+        toy.train_reward_model(base, 0.99, 0, most=3)
 
 
 def test_every_reward_can_be_had_and_several_at_once(arguments, reward_model):
