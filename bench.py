@@ -287,7 +287,6 @@ def bench_step(policy, tokenizer, settings) -> dict:
             max_steps=settings.repeats + 2,
             bf16=policy.dtype == torch.bfloat16,
             gradient_checkpointing=False,
-            annotator="online",
             report_to=[],
             save_strategy="no",
             logging_strategy="no",
@@ -369,7 +368,7 @@ def bench_memory(policy, tokenizer, settings) -> dict:
     flags |= {"max_new_tokens": settings.new_tokens, "micro_tokens": settings.micro_tokens}
     plans, longest = {}, max(map(len, make_prompts(policy, tokenizer, settings)))
     for name, lora in (("all weights", 0), ("--lora 32 --gradient-checkpointing", 32)):
-        wanted = SimpleNamespace(**flags, lora=lora, gradient_checkpointing=bool(lora))
+        wanted = SimpleNamespace(**flags, lora=lora, gradient_checkpointing=bool(lora), annotator="online")
         adapt(policy, wanted)
         plans[name] = memory_plan(policy, wanted, longest, torch.device("cuda"))
     return {"plans": plans}
