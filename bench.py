@@ -368,7 +368,9 @@ def bench_memory(policy, tokenizer, settings) -> dict:
     flags |= {"max_new_tokens": settings.new_tokens, "micro_tokens": settings.micro_tokens}
     plans, longest = {}, max(map(len, make_prompts(policy, tokenizer, settings)))
     for name, lora in (("all weights", 0), ("--lora 32 --gradient-checkpointing", 32)):
-        wanted = SimpleNamespace(**flags, lora=lora, gradient_checkpointing=bool(lora), annotator="online")
+        wanted = SimpleNamespace(
+            **flags, lora=lora, gradient_checkpointing=bool(lora), annotator="online", compile=False
+        )
         adapt(policy, wanted)
         plans[name] = memory_plan(policy, wanted, longest, torch.device("cuda"))
     return {"plans": plans}

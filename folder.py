@@ -7,6 +7,7 @@ written beside its place and moved there, or appended to by lines of which a cut
 
 import json
 import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def check_folder(run: Path, overwrite: bool) -> None:
             f"--run {run}: holds a run already; go on with it by --resume (and --steps beyond its own), delete it by "
             "--overwrite, or give another folder"
         )
+
+
+def empty_folder(run: Path) -> None:
+    """Make the run folder, without what was in it: check_folder has let only an empty one or --overwrite come so far."""
+    shutil.rmtree(run, ignore_errors=True)
+    try:
+        run.mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(f"--run {run}: cannot be made a folder ({error.strerror})") from None
 
 
 def read_config(run: Path) -> dict:

@@ -17,7 +17,6 @@ it is bit for bit the run that was never interrupted.
 
 import copy
 import math
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from data import BadInput
 from folder import (
     append,
     check_folder,
+    empty_folder,
     load_state,
     read_rows,
     save_model,
@@ -91,17 +91,20 @@ def adapt(policy, settings: Settings):
     return adapted
 
 
+def decoder_layers(policy) -> list:
+    return [module for module in policy.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
 @contextmanager
 def checkpointed(policy, settings: Settings) -> Iterator[None]:
     """Within it, layers keep their input alone for the backward pass, if --gradient-checkpointing says so.
 
     transformers lets a layer do that in training mode; what is inside the layer stays in eval mode.
     """
-    layers = [module for module in policy.modules() if isinstance(module, GradientCheckpointingLayer)]
-    for layer in layers:
+    for layer in decoder_layers(policy):
         layer.training = settings.gradient_checkpointing
     yield
-    for layer in layers:
+    for layer in decoder_layers(policy):
         layer.training = False
 
 
@@ -140,26 +143,27 @@ def prepare(settings: Settings, device: str, dtype: torch.dtype):
     return policy, adapted, tokenizer, reward_model, problems, prompts
 
 
+def frozen_copy(policy):
+    """The starting model, which the KL penalty is measured from, and which is the offline annotator.
+
+    It shares what is frozen anyway: with adapters it copies these alone, and they start as zero.
+    """
+    shared = {id(p): p for p in policy.parameters() if not p.requires_grad}
+    return copy.deepcopy(policy, shared).requires_grad_(False)
+
+
 def train(settings: Settings, resume: bool) -> None:
     """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
     device, dtype = resolve_device(settings.device, settings.dtype)
     policy, adapted, tokenizer, reward_model, problems, prompts = prepare(settings, device, dtype)
-    ref_policy = None
-    if settings.kl > 0 or settings.annotator == "offline":
-        # The KL penalty is measured from the starting model: a frozen copy, which shares what is frozen anyway. (With
-        # adapters it copies these alone: they start as zero.) It is the offline annotator too.
-        shared = {id(p): p for p in policy.parameters() if not p.requires_grad}
-        ref_policy = copy.deepcopy(policy, shared).requires_grad_(False)
+    needs_reference = settings.kl > 0 or settings.annotator == "offline"
+    ref_policy = frozen_copy(policy) if needs_reference else None
     optimizer = adamw(policy, settings.lr)
     run, first = Path(settings.run), 0
     if resume:
         first = load_state(run, policy, optimizer, settings)
     else:
-        shutil.rmtree(run, ignore_errors=True)  # check_folder lets only an empty folder or --overwrite come so far
-        try:
-            run.mkdir(parents=True)
-        except OSError as error:
-            raise BadInput(f"--run {run}: cannot be made a folder ({error.strerror})") from None
+        empty_folder(run)
     # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
     (run / "passk.json").unlink(missing_ok=True)
     write_config(run, {}, settings)
@@ -171,10 +175,8 @@ def train(settings: Settings, resume: bool) -> None:
     # No top-p in training: tokens cut off would be sampled by one distribution and trained in another.
     sampling = {"rollouts_per_prompt": settings.rollouts_per_prompt, "max_new_tokens": settings.max_new_tokens}
     sampling |= {"temperature": settings.temperature, "eos_ids": end_tokens(policy, tokenizer)}
-    if settings.compile:
-        for module in policy.modules():
-            if isinstance(module, GradientCheckpointingLayer):  # a decoder layer; they share one compiled code
-                module.compile()
+    for layer in decoder_layers(policy) if settings.compile else []:
+        layer.compile()  # they share one compiled code
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
     for step in bar:
         optimizer.param_groups[0]["lr"] = learning_rate(step, settings)
