@@ -36,7 +36,7 @@ def check_folder(run: Path, overwrite: bool) -> None:
 
 
 def empty_folder(run: Path) -> None:
-    """Make the run folder, without what was in it: check_folder has let only an empty one or --overwrite come so far."""
+    """Make the run folder, without what was in it."""
     shutil.rmtree(run, ignore_errors=True)
     try:
         run.mkdir(parents=True)

@@ -91,7 +91,7 @@ def boxed(text: str) -> str | None:
     found.sort()
     parts = [found[-1]]
     for box in reversed(found[:-1]):
-        if box[2] > parts[0][0] or not BETWEEN.fullmatch(text, box[2] + 1, parts[0][0]):
+        if not BETWEEN.fullmatch(text, box[2] + 1, parts[0][0]):  # nor does it match where one box holds the other
             break
         parts.insert(0, box)
     contents = [text[brace + 1 : end] for _, brace, end in parts]

@@ -106,6 +106,12 @@ def test_no_more_processes_than_allowed():
     assert passes(program + "except OSError: pass", f"assert 2 < n <= {sandbox.PROCESSES}")
 
 
+def test_no_file_grows_beyond_the_limit():
+    program = "f, full = open('big', 'wb'), False\n"
+    program += "try:\n    f.write(bytes(5 * 10**6))\n    f.flush()\nexcept OSError: full = True"
+    assert passes(program, "import os\nassert full and os.path.getsize('big') <= 2**20")
+
+
 def test_nothing_of_our_environment_is_seen(monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "42")
     assert passes("import os", "assert 'SECRET_TOKEN' not in os.environ and os.listdir() == []")
