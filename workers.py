@@ -20,6 +20,7 @@ import logging
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 TIME_LIMIT = 5.0  # seconds for one pair of answers
+OUTLIVE = 15  # seconds after which a worker that nobody kills ends itself
 MOST = min(8, os.cpu_count() or 1)  # workers at a time
 
 _idle: queue.LifoQueue = queue.LifoQueue()  # workers that wait for a question; started when there is none
@@ -126,12 +128,16 @@ def serve() -> None:
 
     print("ready", flush=True)
     for line in sys.stdin:
+        # A worker whose master was killed meanwhile must not count on for ever: unhandled, this signal ends a process at
+        # once, whatever its interpreter is busy with.
+        signal.alarm(OUTLIVE)
         try:
             answer, gold = (parse(text) for text in json.loads(line))
             verdict = bool(answer and gold and math_verify.verify(gold, answer, **flags))
             verdict = verdict and not apart(answer[0], gold[0])
         except Exception:  # sympy raises nearly anything on odd input; a text that breaks the checker is not right
             verdict = False
+        signal.alarm(0)
         print(json.dumps(verdict), flush=True)
 
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -324,6 +326,17 @@ def test_the_time_limit_holds_in_threads_too(monkeypatch):
     with ThreadPoolExecutor(4) as threads:
         towers = [f"\\boxed{{9^{{9^{{9^{{9^{n}}}}}}}}}" for n in range(3, 7)]
         assert list(threads.map(lambda text: is_correct(text, "x"), towers)) == [False] * 4
+
+
+def test_a_worker_whose_master_was_killed_does_not_count_on_for_ever(tmp_path):
+    copy = tmp_path / "workers.py"
+    copy.write_text(Path(workers.__file__).read_text().replace("OUTLIVE = 15", "OUTLIVE = 1"))
+    orphan = subprocess.Popen([sys.executable, copy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert orphan.stdout.readline() == "ready\n"
+    orphan.stdin.write('["x+1", "1+x"]\n["9^{9^{9^{9^{9}}}}", "7"]\n')
+    orphan.stdin.flush()
+    assert orphan.stdout.readline() == "true\n"
+    assert orphan.wait(timeout=20) == -signal.SIGALRM
 
 
 def test_no_worker_outlives_the_program():
