@@ -128,8 +128,8 @@ def serve() -> None:
 
     print("ready", flush=True)
     for line in sys.stdin:
-        # A worker whose master was killed meanwhile must not count on for ever: unhandled, this signal ends a process at
-        # once, whatever its interpreter is busy with.
+        # A worker whose master was killed meanwhile must not count on for ever. Unhandled, this signal ends a process
+        # at once, whatever its interpreter is busy with.
         signal.alarm(OUTLIVE)
         try:
             answer, gold = (parse(text) for text in json.loads(line))
