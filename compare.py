@@ -40,13 +40,16 @@ def metrics_of(name: str) -> list[list[dict]]:
     files = sorted(glob(f"runs/{name}-seed*/metrics.jsonl")) or sorted(glob(f"results/{name}-seed*-metrics.jsonl"))
     if not files:
         raise BadInput(f"{name}: no runs/{name}-seed*/metrics.jsonl and no results/{name}-seed*-metrics.jsonl")
-    return [read_rows(Path(file)) for file in files]
+    runs = [read_rows(Path(file)) for file in files]
+    steps = [len(rows) for rows in runs]
+    if len(set(steps)) > 1 or 0 in steps or any(key not in rows[0] for rows in runs for key in COLUMNS.values()):
+        raise BadInput(f"{name}: its seeds have {steps} steps, or lack a metric; compare finished runs of one length")
+    return runs
 
 
 def column(runs: list[list[dict]], key: str) -> np.ndarray:
-    """One metric as [seeds, steps], as long as the shortest run; what a step lacks (null) is NaN."""
-    steps = min(map(len, runs))
-    return np.array([[np.nan if row[key] is None else row[key] for row in run[:steps]] for run in runs], dtype=float)
+    """One metric as [seeds, steps]; what a step lacks (null) is NaN."""
+    return np.array([[np.nan if row[key] is None else row[key] for row in run] for run in runs], dtype=float)
 
 
 def table(runs: dict[str, list[list[dict]]]) -> str:
@@ -67,9 +70,10 @@ def table(runs: dict[str, list[list[dict]]]) -> str:
 
 def curve(axes, values: np.ndarray, **look) -> None:
     """The mean over the seeds of [seeds, steps], smoothed, with a band from the lowest to the highest."""
-    kernel = np.ones(SMOOTH) / SMOOTH
+    width = min(SMOOTH, values.shape[1])
+    kernel = np.ones(width) / width
     smooth = np.array([np.convolve(seed, kernel, mode="valid") for seed in values])
-    steps = np.arange(smooth.shape[1]) + SMOOTH // 2
+    steps = np.arange(smooth.shape[1]) + width // 2
     (line,) = axes.plot(steps, smooth.mean(axis=0), **look)
     axes.fill_between(steps, smooth.min(axis=0), smooth.max(axis=0), color=line.get_color(), alpha=0.15, linewidth=0)
 
@@ -90,7 +94,12 @@ def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: st
             if hacked:
                 reward = column(runs[name], "reward_mean")
                 low, high = reward[:, :1], reward.max()
-                curve(axes, (reward - low) / (high - low), **{**look, "label": f"{name}: reward"}, linewidth=2.2)
+                curve(
+                    axes,
+                    (reward - low) / np.maximum(high - low, 1e-9),
+                    **{**look, "label": f"{name}: reward"},
+                    linewidth=2.2,
+                )
                 curve(axes, column(runs[name], "accuracy"), **{**look, "label": f"{name}: accuracy"}, linestyle="--")
             else:
                 curve(axes, column(runs[name], "accuracy"), **look, linestyle=("-", "--", "-.", ":")[i % 4])
@@ -99,6 +108,7 @@ def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: st
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -119,12 +129,15 @@ def main(argv: list[str] | None = None) -> int:
         runs = {name: metrics_of(name) for _, *names in settings.panel for name in names}
         if not runs:
             raise BadInput("--panel: give names of runs behind the title")
-        Path(settings.out).parent.mkdir(parents=True, exist_ok=True)
     except BadInput as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return 2
     print(table(runs))
-    picture(settings.panel, runs, settings.out)
+    try:
+        picture(settings.panel, runs, settings.out)
+    except (OSError, ValueError) as error:  # no such folder, no such format
+        print(f"compare.py: --out {settings.out}: {error}; give a .png", file=sys.stderr)
+        return 2
     print(f"Picture: {settings.out}")
     return 0
 

@@ -1,4 +1,4 @@
-"""data.py: what is a problem, where do problems and models come from, and what does the model see?
+"""data.py: what is a problem, where do problems come from, and what does the model see?
 
 A problem is a prompt, an answer and a kind (the kind names the checker in verify.py). Problems come from the toy world,
 from the hub (`gsm8k`, `math`, `math500`) or from a file of JSON lines; a template turns one into the tokens that a
@@ -150,15 +150,20 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
 
     problems, dropped = [], 0
     for row in rows:
-        problem = problem_of(row)
+        try:
+            problem = problem_of(row)
+            known = problem is None or problem.kind in verify.CHECKERS
+            usable = problem is not None and known and verify.usable(problem.answer, problem.kind)
+        except (TypeError, KeyError, ValueError, AttributeError):  # the columns are there, but hold something else
+            problem = None
         if problem is None:
             raise BadInput(
                 f"--data {name_or_path}: a row has the columns {', '.join(row)}; "
-                "needed are problem, question or prompt, and answer, solution or tests"
+                "needed are texts in problem, question or prompt, and in answer, solution or tests"
             )
-        if problem.kind not in verify.CHECKERS:
+        if not known:
             raise BadInput(f"--data {name_or_path}: kind {problem.kind!r}; there is {', '.join(verify.CHECKERS)}")
-        if problem.answer and problem.prompt:
+        if usable and problem.prompt:
             problems.append(problem)
         else:
             dropped += 1

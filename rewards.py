@@ -42,6 +42,7 @@ class Sampled:
     certainty: torch.Tensor  # [N, S] self-certainty of the annotator: of the policy itself, unless train.py changes it
     reward_model: tuple | None = None  # (model, tokenizer), if a reward asks for one
     generator: torch.Generator | None = None  # of flips and random rewards
+    verdict: torch.Tensor | None = None  # [B, G] what `correct` has found, flips included: drawn once a step
 
     def groups(self, values) -> torch.Tensor:
         """N numbers as [B, G] float32 on the CPU."""
@@ -51,6 +52,11 @@ class Sampled:
     def answered(self) -> torch.Tensor:
         """Whether each completion gives an answer, right or wrong: [B, G] bool."""
         return self.groups([answer is not None for answer in self.answers]).bool()
+
+    @property
+    def boxed(self) -> torch.Tensor:
+        """Whether each completion gives its answer in a box, as the papers ask for: [B, G] bool."""
+        return self.answered & self.groups([verify.boxed(text) is not None for text in self.texts]).bool()
 
 
 def read(problems: list, rollouts, tokenizer, allow_code_execution: bool = False) -> Sampled:
@@ -213,7 +219,9 @@ def calibrate(
 
 
 @torch.no_grad()
-def reward_model_scores(model, tokenizer, prompts: list[str], completions: list[str], rows: int = 64) -> torch.Tensor:
+def reward_model_scores(
+    model, tokenizer, prompts: list[str], completions: list[str], tokens: int = 8192
+) -> torch.Tensor:
     """The scores that a model with a scalar head gives to the completions of prompts, [N] float32.
 
     Both are texts: a reward model has a tokenizer of its own. With a chat template they are a user's and an assistant's
@@ -229,9 +237,11 @@ def reward_model_scores(model, tokenizer, prompts: list[str], completions: list[
     ids = [row[-longest:] for row in tokenizer(texts, add_special_tokens=not chat)["input_ids"]]
     scores = torch.zeros(len(ids))
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # rows of like length together: little padding
-    for first in range(0, len(order), rows):
-        chosen = order[first : first + rows]
-        width = max(1, max(len(ids[i]) for i in chosen))
+    while order:
+        # Of the rows that are left the longest: as many as have that many tokens with their padding, and at least one.
+        width = max(1, len(ids[order[-1]]))
+        number = max(1, tokens // width)
+        order, chosen = order[:-number], order[-number:]
         # The score is read at the last token that is not padding; so padding must be no row's last token.
         pad = next(token for token in range(len(chosen) + 1) if all(ids[i][-1:] != [token] for i in chosen))
         model.config.pad_token_id = pad
@@ -260,8 +270,10 @@ def pairwise_accuracy(rewards: torch.Tensor, right: torch.Tensor) -> float | Non
 
 def correct(sampled: Sampled, settings) -> torch.Tensor:
     """1 if the answer is right, else 0; with --flip P a noisy verdict."""
-    verdict = sampled.groups(sampled.right)
-    return flip(verdict, settings.flip, settings.flip_unit, sampled.answered, sampled.generator)
+    if sampled.verdict is None:
+        key = sampled.groups(sampled.right)
+        sampled.verdict = flip(key, settings.flip, settings.flip_unit, sampled.answered, sampled.generator)
+    return sampled.verdict
 
 
 def mean_over_tokens(sampled: Sampled, values: torch.Tensor) -> torch.Tensor:
@@ -282,9 +294,9 @@ def voted(sampled: Sampled, settings) -> torch.Tensor:
 
 
 def patterned(sampled: Sampled, settings) -> torch.Tensor:
-    """RPR, and 0 without an answer."""
+    """RPR, and 0 without a boxed answer."""
     flags = (settings.rpr_divisor, settings.rpr_repetition, settings.rpr_whole_words, settings.rpr_open_ended)
-    return sampled.groups([reasoning_pattern(text, *flags) for text in sampled.texts]) * sampled.answered
+    return sampled.groups([reasoning_pattern(text, *flags) for text in sampled.texts]) * sampled.boxed
 
 
 def modelled(sampled: Sampled, settings) -> torch.Tensor:
@@ -310,7 +322,7 @@ REWARDS = {
     # The controls. A coin; an answer, whatever it is; the negative entropy and the mean log-probability of the tokens
     # as they were sampled, in nats; the number of tokens (a negative weight rewards few).
     "random": lambda sampled, _: (torch.rand(sampled.answered.shape, generator=sampled.generator) < 0.5).float(),
-    "format": lambda sampled, _: sampled.answered.float(),
+    "format": lambda sampled, _: sampled.boxed.float(),
     "entropy": lambda sampled, _: mean_over_tokens(sampled, -sampled.rollouts.entropy),
     "likelihood": lambda sampled, _: mean_over_tokens(sampled, sampled.rollouts.logps),
     "length": lambda sampled, _: sampled.groups(sampled.rollouts.mask.sum(-1)),

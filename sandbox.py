@@ -12,11 +12,11 @@
   `os._exit(0)`, has not passed.
 
 **What does not hold them.** A program may read every file that you may read, and write where you may write: the folder
-is empty, but it is no wall. Where there are no namespaces it has the network too, and can kill its guard. Tests run
-beside the program in one interpreter, so one that is written to cheat can: it returns objects that claim to be equal to
-anything, or looks for the token in the frames of the interpreter. All this keeps accidents and a model's usual mistakes
-away from your machine, and not an attacker: for that take a virtual machine that holds nothing. So nothing is run
-unless --allow-code-execution is given.
+is empty, but it is no wall. Where there are no namespaces it has the network too, can kill its guard, and if you are
+root, no limit on processes binds it. Tests run beside the program in one interpreter, so one that is written to cheat
+can: it returns objects that claim to be equal to anything, or looks for the token in the frames of the interpreter. All
+this keeps accidents and a model's usual mistakes away from your machine, and not an attacker: for that take a virtual
+machine that holds nothing. So nothing is run unless --allow-code-execution is given.
 
 No torch in this file: a guard runs it, and must start quickly.
 """
@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -97,7 +98,8 @@ def guard() -> None:
             # by the effective one, who stays: an interpreter in root's folder must still find its modules.
             os.setresuid(60_000 + os.getpid() % 5_000, 0, 0)
         # Refused on some systems, and then the child has the limits alone.
-        system.unshare(NEW_USER | NEW_PROCESSES | NEW_NETWORK)
+        if system.unshare(NEW_USER | NEW_PROCESSES | NEW_NETWORK) != 0:
+            system.unshare(NEW_PROCESSES | NEW_NETWORK)
     token = secrets.token_hex(16).encode()
     reader, writer = os.pipe()
     child = os.fork()
@@ -137,11 +139,14 @@ def run(program: str, tests: str, token: bytes, writer: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
-    for limit, value in LIMITS.items():
-        resource.setrlimit(limit, (value, value))
-    resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES, PROCESSES))
+    for limit, value in {**LIMITS, resource.RLIMIT_NPROC: PROCESSES}.items():
+        hard = resource.getrlimit(limit)[1]  # nobody may go beyond the limits of this machine
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.suppress(ValueError, OSError):  # some systems lack one
+            resource.setrlimit(limit, (value, value))
     try:
-        scope = {"__name__": "program"}
+        sys.modules["program"] = module = types.ModuleType("program")  # dataclasses look for the module of a class
+        scope = module.__dict__
         exec(compile(program, "program", "exec"), scope)
         exec(compile(tests, "tests", "exec"), scope)
         os.write(writer, token)

@@ -3,7 +3,8 @@
     python train.py --recipe intuitor-3b --dry-run       what the paper ran, and what it would download
     python train.py --recipe intuitor-3b --lr 1e-6       the same but for one flag
 
-RECIPES is a table from a name to flags, each with its source. A flag that is given beside a recipe wins.
+RECIPES is a table from a name to flags; the comments above it say where they come from. A flag that is given beside a
+recipe wins.
 """
 
 import argparse
@@ -195,7 +196,10 @@ def parse(argv: list[str] | None) -> tuple[Settings, set[str], argparse.Namespac
     if "recipe" in given:
         if given["recipe"] not in RECIPES:
             raise BadInput(f"--recipe {given['recipe']}: unknown; choose from {', '.join(RECIPES)}")
-        given = {**RECIPES[given["recipe"]], **given}
+        settings = Settings(**{**RECIPES[given["recipe"]], **given})
+        for name in set(idle_flags(settings)) - set(given):  # another reward has no use for them
+            setattr(settings, name, getattr(Settings, name))
+        return settings, set(given) | set(RECIPES[settings.recipe]), arguments
     return Settings(**given), set(given), arguments
 
 
@@ -218,7 +222,29 @@ def weights(reward: str) -> dict[str, float]:
         if name in found or value == 0 or not math.isfinite(value):
             raise BadInput(f"--reward {reward}: give each reward once, as NAME or NAME=WEIGHT, the weight not 0")
         found[name] = value
+    if not found:
+        raise BadInput("--reward: give at least one")
     return found
+
+
+def idle_flags(settings: Settings) -> list[str]:
+    """The settings about rewards that no reward looks at, though they are not at their defaults.
+
+    A flag without effect would let one believe that it had one.
+    """
+    names = set(weights(settings.reward))
+    keyed = {"correct"} if settings.reward_model else {"correct", "calibrate"}
+    read_by = {"annotator": {"self_certainty"}, "reward_model": {"reward_model", "calibrate"}, "flip": keyed}
+    read_by |= dict.fromkeys(("calibrate_threshold", "calibrate_weight"), {"calibrate"})
+    patterns = ("rpr_divisor", "rpr_repetition", "rpr_whole_words", "rpr_open_ended")
+    read_by |= dict.fromkeys(patterns, {"rpr", "calibrate"})
+    if settings.flip == 0:
+        read_by["flip_unit"] = set()
+    return [
+        name
+        for name, readers in read_by.items()
+        if not readers & names and getattr(settings, name) != getattr(Settings, name)
+    ]
 
 
 def check_rewards(settings: Settings) -> None:
@@ -230,20 +256,8 @@ def check_rewards(settings: Settings) -> None:
         raise BadInput(f"--rpr-divisor {settings.rpr_divisor}: must be above 0")
     if "reward_model" in names and settings.reward_model is None:
         raise BadInput("--reward reward_model needs --reward-model: a folder, a hub id, or toy-0.75 on the toy")
-    # Who looks at what. A flag without effect would let one believe that it had one.
-    keyed = {"correct"} if settings.reward_model else {"correct", "calibrate"}
-    read_by = {"annotator": {"self_certainty"}, "reward_model": {"reward_model", "calibrate"}, "flip": keyed}
-    read_by |= dict.fromkeys(("calibrate_threshold", "calibrate_weight"), {"calibrate"})
-    patterns = ("rpr_divisor", "rpr_repetition", "rpr_whole_words", "rpr_open_ended")
-    read_by |= dict.fromkeys(patterns, {"rpr", "calibrate"})
-    idle = [name for name, readers in read_by.items() if not readers & names]
-    if settings.flip == 0:
-        idle.append("flip_unit")
-    for name in idle:
-        if getattr(settings, name) != getattr(Settings, name):
-            raise BadInput(
-                f"{shown(name)}: has no effect with --reward {settings.reward} (and no --flip); leave it out"
-            )
+    for name in idle_flags(settings):
+        raise BadInput(f"{shown(name)}: has no effect with --reward {settings.reward} (and no --flip); leave it out")
     accuracy = re.fullmatch(r"toy-(.*)", settings.reward_model or "")
     if accuracy and not re.fullmatch(r"0?\.[5-9]\d*", accuracy[1]):
         raise BadInput(f"--reward-model {settings.reward_model}: toy-A has an A from 0.5 (a coin) to 1; give toy-0.75")
@@ -274,6 +288,9 @@ def complete(settings: Settings) -> None:
     for name, least in at_least.items():
         if not getattr(settings, name) >= least:
             raise BadInput(f"{shown(name)} {getattr(settings, name)}: must be at least {least}")
+    for f in fields(Settings):
+        if isinstance(getattr(settings, f.name), float) and not math.isfinite(getattr(settings, f.name)):
+            raise BadInput(f"{shown(f.name)} {getattr(settings, f.name)}: must be a number")
     for name in ("temperature", "lr", "clip"):
         if not getattr(settings, name) > 0:
             raise BadInput(f"--{name} {getattr(settings, name)}: must be above 0")

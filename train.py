@@ -121,6 +121,7 @@ def prepare(settings: Settings, device: str, dtype: torch.dtype):
     prompts = data.encode_prompts(problems, tokenizer, settings.template, room)
     if study_is_due(settings):  # its problems must be usable now, and not only after hours of training
         held_out = data.load_problems(settings.eval_data, "test", settings.eval_limit)
+        data.check_code_execution(held_out, settings.allow_code_execution)
         data.encode_prompts(held_out, tokenizer, settings.template, room)
     try:
         adapted = adapt(policy, settings)

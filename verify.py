@@ -22,7 +22,6 @@ import ast
 import json
 import operator
 import re
-import unicodedata
 import warnings
 from collections import Counter
 from fractions import Fraction
@@ -36,7 +35,7 @@ LONGEST_ANSWER = 1000  # characters; no gold of MATH or GSM8K is longer than 160
 # --- what is the answer? --------------------------------------------------------------------------------------------
 
 # What may stand between two boxes that are one answer: $\\boxed{1}$ and $\\boxed{9}$
-BETWEEN = re.compile(r"(?:\s|\$|\\[\[\]()]|\\q?quad|\\[,;: ]|,|and|or|\\text\{\s*(?:and|or)\s*\}){0,40}")
+BETWEEN = re.compile(r"(?:\s|\$|\\[\[\]()]|\\q?quad|\\[,;: ]|,|and|or|[a-zA-Z]\s?=|\\text\{\s*(?:and|or)\s*\}){0,40}")
 
 
 def extract_answer(completion: str, kind: str = "math") -> str | None:
@@ -53,12 +52,15 @@ def extract_answer(completion: str, kind: str = "math") -> str | None:
     if "<think>" in response:
         return None
     if kind == "code":
-        blocks = re.findall(r"```[^\n`]*\n(.*?)(?:```|\Z)", response, re.DOTALL)
-        return (blocks[-1] if blocks else response).strip("\n") or None
+        blocks = re.findall(r"^```([^\n`]*)\n(.*?)(?:^```|\Z)", response, re.DOTALL | re.MULTILINE)
+        # What stands behind the program is often its output, or an example of its use.
+        defining = [block for _, block in blocks if re.search(r"^(?:def|class) ", block, re.MULTILINE)]
+        tagged = [block for tag, block in blocks if "py" in tag.lower()]
+        return ([response] + [b for _, b in blocks][-1:] + tagged[-1:] + defining[-1:])[-1].strip("\n") or None
     answer = boxed(response)
     if answer is None and kind == "choice":
-        answer = re.findall(r"answer is:?\s{0,9}\**\(?([A-J])\b", response)[-1:]
-        return answer[0] if answer else None
+        found = re.findall(r"[aA]nswer(?: is|:)[\s*:$]{0,9}(?:option )?\(?([A-J])\b(?! [a-z])", response)
+        return found[-1] if found else None
     if answer is None and kind == "literal":
         answer = response.rpartition("[ANSWER]")[2].partition("[/ANSWER]")[0] if "[ANSWER]" in response else None
     if answer is None and "####" in response:
@@ -74,9 +76,9 @@ def boxed(text: str) -> str | None:
     # One pass: a stack of open braces, each remembering whether a box begins there. "Last" is the box that starts last.
     box_starts = {match.end() - 1: match.start() for match in re.finditer(r"\\boxed\s{0,9}\{", text)}
     stack, found = [], []  # found: (start of its \\boxed, its brace, its end)
-    for brace in re.finditer(r"\\?[{}]", text):
+    for brace in re.finditer(r"\\\\|\\?[{}]", text):
         if len(brace[0]) == 2 and brace.start() + 1 not in box_starts:
-            continue  # \{ and \} are printed braces, not groups
+            continue  # \{ and \} are printed braces, not groups; nor is a line break \\ the beginning of one
         position = brace.end() - 1
         if text[position] == "{":
             stack.append(position)
@@ -108,19 +110,35 @@ ORDINAL = r"\^\s*\{?\s*\\(?:text|mathrm|textrm)\s*\{(?:st|nd|rd|th)\}\s*\}?"
 FILLING = re.compile(rf"\\text\{{\s*\\\$\s*\}}|\\[,!;: ]|^\\?\$\s*|\s*\\?\$$|{ORDINAL}|\.$")
 PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*percent\s*\}|percent)$")
 BASED = re.compile(r"(\w+?)_\{?(\d+)\}?")  # 1200_7
+JUXTAPOSED = re.compile(r"\d\s*(?:\\q?quad|\$\$|\s)\s*\[?\d|\d[x_]\d|\\approx|\\sim\b")
 STYLED = re.compile(r"\\(?:text|textbf|mathrm|textrm|mathbf|mbox)\s*\{([^{}]*)\}|[$]")
 # Words behind a number: a unit, unless they change its value.
-UNIT = re.compile(
-    r"(?:\s|\\[,;: ])*(?:\\(?:text|mathrm|textrm|textbf)\s*\{[^{}]*\}|(?<=\s)[a-zA-Z]{3,}(?: [a-zA-Z]+)*)\.?$"
+# Words behind a number: a unit, unless they may change its value.
+NAMED = (
+    r"(?:\\(?:text|mathrm|textrm|textbf|mbox)\s*\{[^{}]*\}|(?<=[\s~\d])(?:[a-zA-Z]{3,}|cm|mm|km|kg|ft|in|m|g|s|h))\.?"
 )
-MULTIPLES = re.compile(r"hundred|thousand|million|billion|trillion|dozen|percent", re.IGNORECASE)
+UNIT = re.compile(rf"(?:(?:\s|~|\\[,;: ])*{NAMED}(?:\s*\^\s*\{{?[23]\}}?)?(?:/(?:[a-zA-Z]+(?:\^\{{?[23]\}}?)?))?)+$")
+SHARES = "hundred|thousand|million|billion|trillion|dozen|percent|half|halves|thirds?|quarters?|score"
+NO_UNIT = re.compile(
+    rf"(?<![a-z])(?:{SHARES}|and|or|squared|cubed|plus|minus|times|over|factorial|base|mod|modulo|sqrt|pi|inf|[iexk!])(?![a-z])",
+    re.IGNORECASE,
+)
+
+
+def measured(answer: str) -> tuple[str, str]:
+    """(number, unit) of an answer: ("18", "dollars"); the unit is "" if there is none that leaves the number alone."""
+    text = answer.strip().strip("*").strip()
+    unit = UNIT.search(text) if len(text) <= LONGEST_ANSWER else None
+    if unit is None or NO_UNIT.search(unit[0]) or not values(text[: unit.start()]):
+        return text, ""
+    return text[: unit.start()], re.sub(r"square|cubic|sq\b|[^a-z/]|s\b", "", STYLED.sub(r"\1", unit[0]).lower())
 
 
 def number(answer: str) -> Fraction | None:
     """The exact value of a plain number or fraction (`-1,234.50`, `3/4`, `\\frac{3}{4}`, `\\$5`), else None."""
     if len(answer) > LONGEST_ANSWER:
         return None
-    text = unicodedata.normalize("NFKC", answer).replace("\u2212", "-").strip()
+    text = workers.plain(answer).strip()
     text = FILLING.sub("", text.replace("{,}", ","))
     if len(text) > 100:  # Fraction of a million digits takes minutes
         return None
@@ -135,6 +153,8 @@ def number(answer: str) -> Fraction | None:
 
 def values(answer: str) -> set[Fraction]:
     """The numbers that an answer may mean, none if it is no number. 28 % is 0.28, or 28 where percent are meant."""
+    if len(answer) > LONGEST_ANSWER:
+        return set()
     if (percent := PERCENT.search(answer)) is not None:
         value = number(answer[: percent.start()])
         return set() if value is None else {value, value / 100}
@@ -143,9 +163,9 @@ def values(answer: str) -> set[Fraction]:
 
 
 def words(answer: str) -> str:
-    """An answer in words, without its LaTeX: `\\text{No solution.}` is "no solution"; "" if it is none."""
-    text = STYLED.sub(r"\1", answer).strip().rstrip(".").lower()
-    return " ".join(text.split()) if re.fullmatch(r"[a-z][a-z' -]{2,}", text) else ""
+    """An answer as text, without its LaTeX style: `\\text{No solution.}` is "no solution"."""
+    text = STYLED.sub(r"\1", answer).replace("~", " ").strip().rstrip(".").lower()
+    return "".join(text.split())
 
 
 def math_equal(answer: str, gold: str) -> bool | None:
@@ -158,16 +178,21 @@ def math_equal(answer: str, gold: str) -> bool | None:
         return True
     if len(answer) > LONGEST_ANSWER:
         return False
-    a, b = values(answer), values(gold)
-    if b and not a and (unit := UNIT.search(answer)) and not MULTIPLES.search(unit[0]):
-        a = values(answer[: unit.start()])  # "18 dollars" for a gold of 18
+    (size, unit), (gold_size, gold_unit) = measured(answer), measured(gold)
+    a, b = values(size), values(gold_size)
     if a and b:
+        if unit and gold_unit and not (unit.startswith(gold_unit) or gold_unit.startswith(unit)):
+            return False  # metres are not centimetres; "m" may be either of metres and miles
         return bool(a & b) and not (len(a) == len(b) == 2 and a != b)
-    if words(answer) and words(answer) == words(gold):
+    if b and (part := UNIT.search(size)) and NO_UNIT.search(part[0]) and values(size[: part.start()]):
+        return False  # "18 and a half"; math-verify would leave the words out
+    if words(answer) == words(gold) != "":
         return True
     based = [BASED.fullmatch(text.strip("$ ")) for text in (answer, gold)]
-    if all(based):  # math-verify does not see the base
-        return based[0].groups() == based[1].groups()
+    if based[0]:  # math-verify does not see the base
+        return based[1] is not None and based[0].groups() == based[1].groups()
+    if JUXTAPOSED.search(answer) and not JUXTAPOSED.search(gold):
+        return False  # math-verify adds "2 \\quad 3" up, as a mixed number, and reads 5 in "5 \\approx 6"
     if letter(gold) and letter(answer):
         return letter(answer) == letter(gold)
     return None
@@ -185,8 +210,10 @@ def number_equal(answer: str, gold: str) -> bool:
 def letter(answer: str) -> str | None:
     """The letter of an option, A to J: `B`, `(B)`, `\\text{(B)}`, `B) 12`, `B. twelve`; else None."""
     text = STYLED.sub(r"\1", answer).strip()
-    match = re.fullmatch(r"\(?([A-J])(?:\)?|[).:]\s.*|\).*)\.?", text[:LONGEST_ANSWER], re.DOTALL)
-    return match[1] if match else None
+    match = re.fullmatch(r"\(?([A-J])(?:\)?|[).:]\s(.*)|\)(.*))\.?", text[:LONGEST_ANSWER], re.DOTALL)
+    if match is None or re.search(r"\b[A-J]\b", (match[2] or "") + (match[3] or "")):
+        return None  # two letters are no choice
+    return match[1]
 
 
 def choice_equal(answer: str, gold: str) -> bool:
@@ -201,7 +228,7 @@ def literal(answer: str):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of escapes that Python will not know some day
         try:
-            return ast.literal_eval(answer.strip())
+            return ast.literal_eval(STYLED.sub(r"\1", answer).strip(" \t\n`"))
         except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
             raise ValueError(f"not a value: {type(error).__name__}") from None
 
@@ -228,7 +255,7 @@ def literal_equal(answer: str, gold: str) -> bool:
 
 
 SIGNS = {"\\times": "*", "\\cdot": "*", "\u00d7": "*", "\\div": "/", "\u00f7": "/", "\u2212": "-"}
-SIGNS |= {"\\left": "", "\\right": ""}
+SIGNS |= {"\\left": "", "\\right": "", "[": "(", "]": ")"}
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
@@ -240,6 +267,8 @@ def worked(node: ast.AST, used: list[int]) -> Fraction:
     if isinstance(node, ast.Constant) and type(node.value) is int:
         used.append(node.value)
         return Fraction(node.value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -worked(node.operand, used)
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         return OPERATORS[type(node.op)](worked(node.left, used), worked(node.right, used))
     raise ValueError(f"{type(node).__name__} has no place in a countdown")
@@ -251,15 +280,17 @@ def countdown_equal(answer: str, gold: str) -> bool:
     text = re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))", answer[:LONGEST_ANSWER].strip(" $"))
     for sign, plain in SIGNS.items():
         text = text.replace(sign, plain)
-    expression, equals, result = text.partition("=")
-    if equals and number(result) != puzzle["target"]:
-        return False
-    used: list[int] = []
-    try:
-        value = worked(ast.parse(expression.strip(), mode="eval").body, used)
-    except (ValueError, SyntaxError, ZeroDivisionError, RecursionError, MemoryError):
-        return False
-    return value == puzzle["target"] and Counter(used) == Counter(puzzle["nums"])
+    uses = []
+    for side in text.rstrip(".").split("="):  # "1 + 2 = 3", or "3 = 1 + 2"; each side must come to the target
+        used: list[int] = []
+        try:
+            value = worked(ast.parse(side.strip(), mode="eval").body, used)
+        except (ValueError, SyntaxError, ZeroDivisionError, RecursionError, MemoryError):
+            return False
+        if value != puzzle["target"]:
+            return False
+        uses.append(Counter(used))
+    return Counter(puzzle["nums"]) in uses
 
 
 def program(answer: str, gold: str) -> tuple[str, str]:
@@ -285,12 +316,13 @@ def program(answer: str, gold: str) -> tuple[str, str]:
 PRINTED = """
 import io, sys
 for given, wanted in {cases!r}:
-    sys.stdin, sys.stdout = io.StringIO(given), io.StringIO()
+    sys.stdin, sys.stdout = (io.TextIOWrapper(io.BytesIO(text.encode())) for text in (given, ""))
     try:
         exec(compile({program!r}, "program", "exec"), {{"__name__": "__main__"}})
     except SystemExit:
         pass
-    assert sys.stdout.getvalue().split() == wanted.split()
+    sys.stdout.flush()
+    assert sys.stdout.buffer.getvalue().decode().split() == wanted.split()
 """
 
 
@@ -305,6 +337,15 @@ CHECKERS = {
     "countdown": countdown_equal,
     "code": None,
 }
+
+
+def usable(gold: str, kind: str) -> bool:
+    """Whether an answer could meet this gold at all. May raise ValueError, TypeError or AttributeError if not."""
+    if kind == "code":
+        return isinstance(json.loads(gold or "0"), dict)
+    if kind == "countdown":
+        return {"target", "nums"} <= json.loads(gold).keys()
+    return bool(gold) and (kind == "math" or CHECKERS[kind](gold, gold))
 
 
 def decide(triples: list[tuple[str, str, str]], allow_code_execution: bool = False) -> list[bool]:
@@ -360,12 +401,15 @@ def classes(answers: list[str | None], kind: str = "math") -> list[int | None]:
         return [None if answer is None else different.index(answer) for answer in answers]
     readable = {}
     if kind == "math":
-        hard = [answer for answer in different if not values(answer)]
-        readable = dict(zip(hard, workers.ask_all([(answer, answer) for answer in hard]), strict=True))
+        hard = [answer for answer in different if not values(measured(answer)[0])]
+        known = [len(answer) <= LONGEST_ANSWER for answer in hard]
+        told = iter(workers.ask_all([(answer, answer) for answer, short in zip(hard, known, strict=True) if short]))
+        readable = {answer: short and next(told) for answer, short in zip(hard, known, strict=True)}
     members: list[str] = []  # the first of each class
     found: dict[str | None, int | None] = {None: None}
     for answer in different:
         close = [m for m in members if readable.get(answer, True) and readable.get(m, True)]
+        # Either may have the unit that counts for nothing beside the other.
         equal = decide([(answer, member, kind) for member in close])
         first = next((member for member, yes in zip(close, equal, strict=True) if yes), None)
         if first is None:

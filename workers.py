@@ -13,6 +13,7 @@ No torch in this file: a worker runs it, and must start quickly.
 """
 
 import atexit
+import contextlib
 import functools
 import itertools
 import json
@@ -20,6 +21,7 @@ import logging
 import os
 import queue
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 TIME_LIMIT = 5.0  # seconds for one pair of answers
+MEMORY = 4 * 2**30  # bytes of address space of a worker
 OUTLIVE = 15  # seconds after which a worker that nobody kills ends itself
 MOST = min(8, os.cpu_count() or 1)  # workers at a time
 
@@ -63,6 +66,8 @@ class Worker:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+        with contextlib.suppress(OSError):  # a question that was never read
+            self.process.stdin.close()
         self.process.stdout.close()
 
 
@@ -70,6 +75,7 @@ def ask(pair: tuple[str, str]) -> bool:
     """math-verify's verdict on (answer, gold); False if it takes longer than TIME_LIMIT or dies."""
     try:
         worker = _idle.get_nowait()
+        worker = worker if worker.process.poll() is None else Worker()  # it may have died in its sleep
     except queue.Empty:
         worker = Worker()
     verdict = worker.ask(*pair)
@@ -96,9 +102,45 @@ def stop_all() -> None:
 # --- in the worker --------------------------------------------------------------------------------------------------
 
 
+SYMBOLS = {
+    "\u2212": "-",
+    "\u2013": "-",
+    "\u00b0": "^\\circ ",
+    "\u00ba": "^\\circ ",
+    "\u221e": "\\infty ",
+    "\u00b7": "\\cdot ",
+}
+SYMBOLS |= {
+    "\u00d7": "\\times ",
+    "\u00f7": "\\div ",
+    "\u2044": "/",
+    "\u2264": "\\le ",
+    "\u2265": "\\ge ",
+    "\u222a": "\\cup ",
+}
+SYMBOLS |= {
+    "\u2205": "\\emptyset ",
+    "\u03c0": "\\pi ",
+    "\u00bd": "\\frac12 ",
+    "\u00bc": "\\frac14 ",
+    "\u00be": "\\frac34 ",
+}
+SYMBOLS |= {
+    power: f"^{{{i}}}" for i, power in enumerate("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+}
+
+
+def plain(answer: str) -> str:
+    """An answer in ASCII and LaTeX: symbols of Unicode that people and models write as their commands."""
+    text = re.sub("\u221a\\s*(\\w+|\\([^()]*\\))", r"\\sqrt{\1}", answer)
+    # First of all the powers: for NFKC, which mends full-width digits, a raised 2 is a 2.
+    text = unicodedata.normalize("NFKC", "".join(SYMBOLS.get(character, character) for character in text))
+    return re.sub(r"(?:\s|[.,;]|\\\\)+$", "", text)  # and no full stop at the end
+
+
 def tidy(answer: str) -> str:
     """LaTeX that math-verify reads as its writer meant it."""
-    text = unicodedata.normalize("NFKC", answer).replace("\u2212", "-")  # full-width digits, the typographic minus
+    text = plain(answer).replace("\\varnothing", "\\emptyset").replace("\\lbrace", "\\{").replace("\\rbrace", "\\}")
     text = re.sub(r"\\text\s*\{\s*\\\$\s*\}|\\\$", "", text)  # $ signs
     text = re.sub(r"\^\s*\{?\s*\\(?:text|mathrm|textrm)\s*\{(?:st|nd|rd|th)\}\s*\}?", "", text)  # 12^{\text{th}}
     text = re.sub(r"^\s*[a-zA-Z]\s*\\in(?![a-z])", "", text)  # x \in [0, 1]
@@ -107,10 +149,28 @@ def tidy(answer: str) -> str:
     return re.sub(r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi", text)
 
 
+def apart(a, b) -> bool:
+    """Whether two parsed answers that math-verify takes for equal hold different numbers.
+
+    It compares six decimals, we the ratio; also within equations, tuples, intervals and sets.
+    """
+    a, b = getattr(a, "rhs", a), getattr(b, "rhs", b)  # x = 10^{-20}
+    if type(a) is type(b) and type(a).__name__ in ("Tuple", "Interval", "FiniteSet") and len(a.args) == len(b.args):
+        is_set = type(a).__name__ == "FiniteSet"
+        parts = (sorted(x.args, key=lambda part: part.sort_key()) if is_set else x.args for x in (a, b))
+        return any(map(apart, *parts))
+    if not all(getattr(x, "is_number", False) for x in (a, b)):
+        return False
+    a, b = a.evalf(), b.evalf()  # sympy's floats have no smallest number: 1/2006! is not 0
+    return a != b and bool(abs(a - b) > 1e-6 * max(abs(a), abs(b)))
+
+
 def serve() -> None:
     """The worker's loop: a line of JSON [answer, gold] comes in, `true` or `false` goes out."""
     import math_verify
 
+    with contextlib.suppress(ValueError, OSError):  # some systems have no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     logging.disable(logging.CRITICAL)  # math-verify warns about every text that it cannot parse
     flags = {"timeout_seconds": None, "allow_set_relation_comp": True}  # -2 <= x <= 7 is [-2, 7]
     config = [math_verify.LatexExtractionConfig()]
@@ -118,13 +178,6 @@ def serve() -> None:
     @functools.lru_cache(maxsize=4096)  # a gold comes once for each rollout
     def parse(text: str) -> list:
         return math_verify.parse(f"\\boxed{{{tidy(text)}}}", config, parsing_timeout=None)
-
-    def apart(a, b) -> bool:
-        """Whether both are plain numbers, and not the same one up to rounding."""
-        if not all(hasattr(x, "is_number") and x.is_number for x in (a, b)):
-            return False
-        a, b = a.evalf(), b.evalf()  # sympy's floats have no smallest number: 1/2006! is not 0
-        return bool(abs(a - b) > 1e-6 * max(abs(a), abs(b)))
 
     print("ready", flush=True)
     for line in sys.stdin:

@@ -21,7 +21,10 @@ def runs(tmp_path, monkeypatch):
         (tmp_path / "results" / f"{name}-metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     write("good-seed0", [0.1] * 5 + [0.9] * 5, range(10))
-    write("good-seed1", [0.1] * 5 + [0.7] * 6, range(11))  # a step longer
+    write("good-seed1", [0.1] * 5 + [0.7] * 5, range(10))
+    write("uneven-seed0", [0.1] * 3, range(3))
+    write("uneven-seed1", [0.1] * 4, range(4))
+    write("empty-seed0", [], [])
     write("good-seed10", [0.1] * 5 + [0.8] * 5, range(10))
     write("hacked-seed0", [0.5] * 5 + [0.0] * 5, range(10))
     return tmp_path
@@ -40,7 +43,7 @@ def test_the_table_gives_first_and_last_values_over_all_seeds(runs, capsys):
     assert (runs / "a" / "b.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("names", [["nosuch"], ["results/good-seed0-metrics.jsonl"], []])
+@pytest.mark.parametrize("names", [["nosuch"], ["results/good-seed0-metrics.jsonl"], [], ["uneven"], ["empty"]])
 def test_bad_input(names, runs, capsys):
     assert compare.main(["--panel", "title", *names]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -260,6 +260,37 @@ def test_the_rows_of_other_data_sets_become_problems_that_their_own_solutions_so
     assert shown.prompt == "Which?\nA. a\nB. b\nC. c"
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "p", "tests": [1, 2]},
+        {"prompt": "p", "tests": 3},
+        {"public_tests": None, "description": "d"},
+        {"public_tests": {"input": ["1"], "output": []}, "description": "d"},
+        {"public_tests": {"input": ["1"], "output": ["1"]}},
+        {"target": 3, "nums": 3},
+        {"question": "p", "answer": "1", "kind": ["math"]},
+        {"question": "p", "answer": "2", "kind": "countdown"},
+        {"question": "p", "answer": "x", "kind": "code"},
+    ],
+    ids=str,
+)
+def test_rows_that_hold_something_else_than_they_should_are_refused(tmp_path, row):
+    with pytest.raises(BadInput, match="a row has the columns"):
+        load_problems(write(tmp_path / "a.jsonl", row))
+
+
+def test_golds_that_no_answer_could_meet_are_dropped(tmp_path):
+    rows = [
+        {"question": "p", "answer": a, "kind": k} for a, k in (("12", "choice"), ("abc", "literal"), ("x", "number"))
+    ]
+    with pytest.warns(UserWarning, match="3 of 4 rows"):
+        assert (
+            len(load_problems(write(tmp_path / "a.jsonl", *rows, {"question": "p", "answer": "B", "kind": "choice"})))
+            == 1
+        )
+
+
 def test_an_unknown_kind_in_a_file_is_refused(tmp_path):
     with pytest.raises(BadInput, match="kind 'essay'"):
         load_problems(write(tmp_path / "a.jsonl", {"question": "p", "answer": "1", "kind": "essay"}))

@@ -260,7 +260,6 @@ def test_a_completion_without_an_answer_is_never_flipped():
     assert flip(rewards, 1.0, "rollout", answered).tolist() == [[0, 1, 0]]
     sampled = sampled_texts("\\boxed{1}", "\\boxed{2}", "hmm, 1", "\\boxed{}", group=4)
     assert REWARDS["correct"](sampled, replace(DEFAULTS, flip=1.0)).tolist() == [[0, 1, 0, 0]]
-    assert REWARDS["correct"](sampled, DEFAULTS).tolist() == [[1, 0, 0, 0]]
 
 
 def test_a_flipped_prompt_changes_the_sign_of_its_advantages_and_the_mean_signal_scales_by_1_minus_2p():
@@ -281,6 +280,25 @@ def test_calibration_adds_below_the_threshold_only_and_never_beyond_1():
     assert calibrate(rewards, pattern).tolist()[0] == pytest.approx([0.3, 0.54, 0.5, 0.9, 0.45])
     assert calibrate(torch.tensor([[0.4]]), torch.tensor([[1.0]]), weight=0.8).item() == 1
     assert calibrate(rewards, pattern, threshold=0.0).tolist() == rewards.tolist()
+
+
+def test_correct_and_calibrate_see_the_same_noise():
+    sampled = sampled_texts(*["\\boxed{1}", "\\boxed{2}"] * 20, group=2)
+    sampled.generator = generator()
+    settings = replace(DEFAULTS, flip=0.5)
+    noisy = REWARDS["correct"](sampled, settings)
+    assert 0 < noisy[:, 0].mean() < 1
+    assert torch.equal(REWARDS["calibrate"](sampled, settings), noisy)  # no phrase in any of them
+
+
+def test_with_a_reward_model_calibrate_makes_up_for_its_low_scores():
+    sampled = sampled_texts("\\boxed{1}", "first, 1+1=2 thus \\boxed{2}", "\\boxed{2}", "first, 1 thus ", group=4)
+    sampled.reward_model = reward_model(problem_type="regression"), toy.make_tokenizer()
+    scores = REWARDS["reward_model"](sampled, DEFAULTS)
+    assert scores.std() > 0.1
+    settings = replace(DEFAULTS, rpr_divisor=2, reward_model="x", calibrate_threshold=9.0, calibrate_weight=0.2)
+    expected = scores + torch.tensor([[0, 0.2, 0, 0]])
+    assert torch.allclose(REWARDS["calibrate"](sampled, settings), expected.clamp(max=1), atol=1e-6)
 
 
 def test_without_a_reward_model_calibrate_makes_up_for_wrong_answers():
@@ -310,7 +328,7 @@ def test_scores_in_a_batch_are_the_scores_one_by_one():
             hidden = model.model(input_ids=ids).last_hidden_state[0, -1]
             assert together[i].item() == pytest.approx(model.score(hidden).item(), abs=1e-5)
     assert together.std() > 0.1
-    assert torch.allclose(reward_model_scores(model, tokenizer, prompts, completions, rows=2), together, atol=1e-5)
+    assert torch.allclose(reward_model_scores(model, tokenizer, prompts, completions, tokens=50), together, atol=1e-5)
     pairwise = reward_model()  # not trained on squared errors: what it says is a logit
     assert torch.allclose(reward_model_scores(pairwise, tokenizer, prompts, completions), together.sigmoid(), atol=1e-5)
 
@@ -340,10 +358,11 @@ def test_the_controls():
     policy = tiny_model("qwen2")
     rollouts = generate(policy, [[3, 4], [5, 6, 7]], 3, 8, eos_ids=(1, 2), generator=generator())
     answers = ["1", None, "2", None, None, "1"]
-    sampled = Sampled([None] * 2, rollouts, [""] * 6, answers, [False] * 6, rollouts.self_certainty)
+    texts = ["\\boxed{1}", "", "#### 2", "", "", "\\boxed{1}"]  # an answer, but in no box, is no format
+    sampled = Sampled([None] * 2, rollouts, texts, answers, [False] * 6, rollouts.self_certainty)
     mean = lambda values: [(values[i] * rollouts.mask[i]).sum() / rollouts.mask[i].sum() for i in range(6)]  # noqa: E731
     expected = {
-        "format": [1, 0, 1, 0, 0, 1],
+        "format": [1, 0, 0, 0, 0, 1],
         "length": rollouts.mask.sum(1).tolist(),
         "entropy": [-x for x in mean(rollouts.entropy)],
         "likelihood": mean(rollouts.logps),

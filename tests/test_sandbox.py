@@ -22,6 +22,7 @@ def test_a_program_passes_its_tests_or_does_not():
     assert not passes("def f(x):\n    return x + 1", "assert f(1) == 3")
     assert not passes("def f(x:", "")
     assert not passes("", "assert f(1) == 2")
+    assert passes("from dataclasses import dataclass\n@dataclass\nclass A:\n    x: 'int' = 1", "assert A().x == 1")
     assert passes("import math, collections, re, random, heapq, decimal", "assert math.floor(1.5) == 1")
 
 
@@ -64,7 +65,8 @@ MISCHIEF = {
 
 
 def processes_in(folder: str) -> list[str]:
-    """The processes that work in a sandbox's folder."""
+    """The processes that work in a sandbox's folder, and are not just about to end."""
+    time.sleep(0.3)
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -84,6 +86,25 @@ def test_mischief_fails_cleanly_in_limited_time_and_nothing_is_left(kind, monkey
     assert time.perf_counter() - started < sandbox.SECONDS + 6
     assert not processes_in(str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("kind", ["loop", "daemon"])
+def test_without_namespaces_nothing_is_left_either(kind, monkeypatch, tmp_path):
+    copy = tmp_path / "sandbox.py"
+    copy.write_text(Path(sandbox.__file__).read_text().replace('hasattr(system, "unshare")', "False"))
+    monkeypatch.setattr(sandbox, "__file__", str(copy))
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    assert passes("import os", "assert os.getpid() > 1")  # there are none
+    assert not passes(MISCHIEF[kind], "")
+    assert not processes_in(str(tmp_path))
+
+
+def test_a_machine_of_lower_limits_runs_programs_too():
+    code = "import sandbox; print(sandbox.passes('x = 1', 'assert x == 1'))"
+    command = ["bash", "-c", f'ulimit -v 1500000 -n 50; "$0" -c "{code}"', sys.executable]
+    told = subprocess.run(command, cwd=Path(sandbox.__file__).parent, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "True"
 
 
 def namespaces() -> bool:

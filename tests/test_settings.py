@@ -54,6 +54,15 @@ def test_a_flag_beside_a_recipe_wins_and_one_equal_to_the_default_too():
     assert (settings.flip, settings.rollouts_per_prompt, settings.prompts_per_step) == (0.1, 16, 64)
 
 
+def test_another_reward_beside_a_recipe_drops_what_it_has_no_use_for():
+    settings = completed("--recipe", "noisy-7b", "--reward", "rpr")
+    assert (settings.reward, settings.flip, settings.lr, settings.template) == ("rpr", 0.0, 1e-6, "r1-zero")
+    settings = completed("--recipe", "toy-reward-model", "--reward", "self_certainty")
+    assert (settings.reward_model, settings.kl) == (None, 0.5)
+    with pytest.raises(BadInput, match="no effect"):  # but what the command line gives must have an effect
+        completed("--recipe", "noisy-7b", "--reward", "rpr", "--flip", "0.2")
+
+
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(BadInput, match="nosuch"):
         parse(["--recipe", "nosuch"])
@@ -78,6 +87,10 @@ def test_rewards_and_their_weights():
         ("--recipe nosuch", "--recipe nosuch"),
         ("--reward-model toy-0.75 --reward calibrate --model x --data gsm8k", "knows toy problems only"),
         ("--reward correct=x", "NAME=WEIGHT"),
+        ("--calibrate-weight nan --reward calibrate", "--calibrate-weight nan"),
+        ("--rpr-divisor inf --reward rpr", "--rpr-divisor inf"),
+        ("--kl inf", "--kl inf"),
+        ("--lr inf", "--lr inf"),
         ("--reward correct=0", "NAME=WEIGHT"),
         ("--reward correct=nan", "NAME=WEIGHT"),
         ("--reward correct correct", "NAME=WEIGHT"),

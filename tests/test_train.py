@@ -438,6 +438,9 @@ def test_programs_are_run_only_if_that_is_allowed(arguments, tmp_path, capsys):
     assert "--allow-code-execution" in capsys.readouterr().err
     assert evaluation.main([arguments[1], "--data", str(file), "--samples", "1", "--max-new-tokens", "9"]) == 2
     assert "--allow-code-execution" in capsys.readouterr().err
+    assert train.main([*arguments, "--eval-data", str(file), "--eval-samples", "1"]) == 2  # held-out ones too
+    assert "--allow-code-execution" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
     assert train.main([*code, "--allow-code-execution"]) == 0
     assert metrics(code)[0]["accuracy"] == 0
 

@@ -135,6 +135,35 @@ def test_what_is_not_a_number_goes_to_math_verify(given, gold, expected):
         ("\\boxed{10^{-20}}", "10^{-21}", False),  # both round to 0
         ("\\boxed{\\frac{1}{2006!}}", "\\frac{1}{2004!}", False),
         ("\\boxed{3.14}", "\\pi", False),
+        ("\\boxed{5²}", "25", True),
+        ("\\boxed{5²}", "52", False),
+        ("\\boxed{x²}", "x^2", True),
+        ("\\boxed{½}", "\\frac{1}{2}", True),
+        ("\\boxed{70°}", "70^\\circ", True),
+        ("\\boxed{√3}", "\\sqrt{3}", True),
+        ("\\boxed{(-∞, 0)}", "(-\\infty, 0)", True),
+        ("\\boxed{\\sqrt{2}.}", "\\sqrt{2}", True),
+        ("\\boxed{x+1,}", "x+1", True),
+        ("\\boxed{5\\\\}", "5", True),  # a line break
+        ("\\boxed{A,C,F}", "\\text{A,C,F}", True),
+        ("\\boxed{June 20}", "\\text{June 20}", True),
+        ("\\boxed{June 21}", "\\text{June 20}", False),
+        ("\\boxed{382  dollars}", "382 \\text{ dollars}", True),
+        ("\\boxed{12 cm^2}", "12\\text{ cm}^2", True),
+        ("\\boxed{60 km/h}", "60", True),
+        ("\\boxed{5~\\text{cm}}", "5", True),
+        ("\\boxed{12 hours}", "12\\text{ minutes}", False),
+        ("\\boxed{5\\text{ cm}}", "5\\text{ m}", False),
+        ("\\boxed{5\\mathrm{i}}", "5", False),
+        ("\\boxed{5 squared}", "5", False),
+        ("\\boxed{18 \\text{ and a half}}", "18", False),
+        ("\\boxed{2 \\quad 3}", "5", False),  # no mixed number
+        ("\\boxed{137 \\frac{1}{2}}", "\\frac{275}{2}", True),  # but this is one
+        ("\\boxed{5 \\approx 6}", "6", False),
+        ("\\boxed{5_3}", "5", False),
+        ("\\boxed{x=10^{-20}}", "10^{-21}", False),
+        ("\\boxed{(10^{-20},1)}", "(10^{-21},1)", False),
+        ("$x=\\boxed{5}$ or $x=\\boxed{6}$", "5,6", True),
         ("\\boxed{1200_{7}}", "1200_7", True),
         ("\\boxed{1200_5}", "1200_7", False),  # another base
         ("\\boxed{5=6}", "5", False),
@@ -158,6 +187,9 @@ def test_a_choice_may_be_announced_and_must_be_made():
     assert not is_correct("The answer is D, \\boxed{A}", "D", "choice")  # the box goes before it
     assert not is_correct("A, B, C or D", "D", "choice")
     assert not is_correct("\\boxed{ABD}", "A", "choice")
+    assert not is_correct("\\boxed{(A) and (B)}", "A", "choice")
+    assert is_correct("**Answer:** (B)", "B", "choice")
+    assert not is_correct("The answer is A good one", "A", "choice")
     assert not is_correct("\\boxed{Because}", "B", "choice")
 
 
@@ -165,6 +197,8 @@ def test_a_choice_may_be_announced_and_must_be_made():
     ("given", "gold", "expected"),
     [
         ("[1, 2]", "[1,2]", True),
+        ("`[1]`", "[1]", True),
+        ("\\text{'abc'}", "'abc'", True),
         ("(1, 2)", "[1, 2]", False),
         ("True", "1", False),
         ("[True]", "[1]", False),  # all the way down
@@ -200,6 +234,10 @@ def test_a_boxed_literal_is_read_too():
         ("(4+2)*4 = 24", True),
         ("(4+2) \\times 4", True),
         ("\\left(4 + 2\\right) \\cdot 4", True),
+        ("24 = (4+2)*4", True),
+        ("(4+2)*4 = 6*4 = 24", True),
+        ("-4*(-4-2)", True),
+        ("[4+2]*4.", True),
         ("(4+2)*4 = 25", False),
         ("4*4 + 4*2", False),  # a number twice
         ("4*4+8", False),
@@ -235,7 +273,12 @@ def test_code_is_not_run_unless_that_is_allowed():
 
 
 def test_a_program_is_the_last_block_or_the_whole_response():
-    assert extract_answer("```python\na\n```\nor\n```\nb = 1\n```\nDone.", "code") == "b = 1"
+    assert extract_answer("```python\na\n```\nor\n```python\nb = 1\n```\nDone.", "code") == "b = 1"
+    assert extract_answer("```python\na\n```\nprints\n```\n4\n```", "code") == "a"  # what it prints is no program
+    used = "```python\ndef f(): pass\n```\nUse it so:\n```python\nprint(f())\n```"
+    assert extract_answer(used, "code") == "def f(): pass"
+    assert extract_answer("```\na\n```\n```\nb\n```", "code") == "b"
+    assert extract_answer('```py\ndef f():\n    """Like ```this```."""\n```', "code").endswith('"""Like ```this```."""')
     assert extract_answer("```python\nstill wri", "code") == "still wri"
     assert extract_answer("    return 1\n", "code") == "    return 1"
     assert extract_answer("<think>```python\na\n```", "code") is None
@@ -247,10 +290,18 @@ def test_a_continued_prompt_a_whole_function_and_a_program_that_prints():
     body = "    return x + helper()\n\nprint(undefined)"  # what runs on behind the body is left out
     whole = "def f(x):\n    return x + helper() * math.floor(1.5)"
     printed = json.dumps({"printed": [["1 2\n", "3"], ["5 5", "10\n"]]})
+    reads = "import sys\na, b = sys.stdin.buffer.read().split()\nsys.stdout.buffer.write(str(int(a) + int(b)).encode())"
     adds = "a, b = map(int, input().split())\nif __name__ == '__main__':\n    print(a + b)\n    exit()"
-    completions = [body, whole, "    return x", f"```python\n{adds}\n```", f"```python\n{adds.replace('+', '-')}\n```"]
-    golds = [gold] * 3 + [printed] * 2
-    assert grade(completions, golds, ["code"] * 5, allow_code_execution=True) == [True, True, False, True, False]
+    completions = [
+        body,
+        whole,
+        "    return x",
+        f"```python\n{adds}\n```",
+        f"```python\n{adds.replace('+', '-')}\n```",
+        reads,
+    ]
+    golds, expected = [gold] * 3 + [printed] * 3, [True, True, False, True, False, True]
+    assert grade(completions, golds, ["code"] * 6, allow_code_execution=True) == expected
 
 
 def test_an_unknown_kind_is_refused():
@@ -270,6 +321,8 @@ def test_classes_of_equal_answers():
     assert classes(["B", "(B)", "A"], "choice") == [0, 0, 1]
     assert classes(["[1]", "[1 ]", "[True]"], "literal") == [0, 0, 1]
     assert classes([]) == []
+    assert classes(["18 dollars", "18"]) == classes(["18", "18 dollars"]) == [0, 0]
+    assert classes(["1" + " " * 1_000_000 + "x", "2", "9" * 5000]) == [0, 1, 2]
 
 
 def test_an_answer_that_keeps_the_checker_busy_costs_one_time_limit_in_a_vote(monkeypatch):
