@@ -152,13 +152,15 @@ def tidy(answer: str) -> str:
 def apart(a, b) -> bool:
     """Whether two parsed answers that math-verify takes for equal hold different numbers.
 
-    It compares six decimals, we the ratio; also within equations, tuples, intervals and sets.
+    It compares six decimals, we the ratio; also of x = 5, and of the members of tuples, intervals and sets.
     """
-    a, b = getattr(a, "rhs", a), getattr(b, "rhs", b)  # x = 10^{-20}
-    if type(a) is type(b) and type(a).__name__ in ("Tuple", "Interval", "FiniteSet") and len(a.args) == len(b.args):
-        is_set = type(a).__name__ == "FiniteSet"
-        parts = (sorted(x.args, key=lambda part: part.sort_key()) if is_set else x.args for x in (a, b))
-        return any(map(apart, *parts))
+    a, b = (x.rhs if type(x).__name__ == "Equality" and x.lhs.is_Symbol else x for x in (a, b))
+    kind = type(a).__name__
+    if type(a) is type(b) and kind in ("Tuple", "Interval") and len(a.args) == len(b.args):
+        return any(map(apart, a.args, b.args))
+    if type(a) is type(b) and kind == "FiniteSet" and len(a.args) == len(b.args):
+        # Members have no order: each needs one on the other side that it is not apart from.
+        return any(all(apart(x, y) for y in b.args) for x in a.args)
     if not all(getattr(x, "is_number", False) for x in (a, b)):
         return False
     a, b = a.evalf(), b.evalf()  # sympy's floats have no smallest number: 1/2006! is not 0

@@ -163,6 +163,10 @@ def test_what_is_not_a_number_goes_to_math_verify(given, gold, expected):
         ("\\boxed{5_3}", "5", False),
         ("\\boxed{x=10^{-20}}", "10^{-21}", False),
         ("\\boxed{(10^{-20},1)}", "(10^{-21},1)", False),
+        ("\\boxed{\\{10^{-20}, 1\\}}", "\\{1, 10^{-21}\\}", False),
+        ("\\boxed{\\{\\frac{1+\\sqrt5}{2}, 1\\}}", "\\{1, \\frac12+\\frac{\\sqrt5}{2}\\}", True),
+        ("\\boxed{x^2/16 + y^2/12 = 1/4}", "x^2/4 + y^2/3 = 1", True),
+        ("\\boxed{-x > -1}", "x < 1", True),
         ("$x=\\boxed{5}$ or $x=\\boxed{6}$", "5,6", True),
         ("\\boxed{1200_{7}}", "1200_7", True),
         ("\\boxed{1200_5}", "1200_7", False),  # another base
