@@ -69,8 +69,8 @@ NOISY = {"model": "Qwen/Qwen2.5-7B", "data": "math", "template": "r1-zero", "pro
 NOISY |= {"rollouts_per_prompt": 4, "max_new_tokens": 4096, "lr": 1e-6, "warmup": 0, "kl": 0.0, "loss_average": "token"}
 # The toy world: 60 steps of the defaults, but where the table says. Label-free rewards want a lower learning rate and a
 # strong pull to the base model; without them ("hacked") the reward rises and the accuracy falls. Flips are drawn for
-# each prompt, so with more prompts and fewer rollouts of each they average out better; the paper has four of each, too.
-CAREFUL, HACKED, MANY = {"lr": 1.5e-4, "kl": 0.5}, {"kl": 0.0}, {"prompts_per_step": 64, "rollouts_per_prompt": 4}
+# each prompt, so with many prompts they average out better: the batch is the paper's own.
+CAREFUL, HACKED, MANY = {"lr": 1.5e-4, "kl": 0.5}, {"kl": 0.0}, {"prompts_per_step": 128, "rollouts_per_prompt": 4}
 
 RECIPES = {  # name -> flags
     "grpo-1.5b": {"reward": "correct", **INTUITOR_1B},

@@ -14,7 +14,7 @@ from generate import KEPT, Slots
 
 def settings(**changes):
     sizes = {"prompts_per_step": 4, "rollouts_per_prompt": 8, "max_new_tokens": 20, "micro_tokens": 100, "kl": 0.0}
-    sizes |= {"temperature": 1.0, "gradient_checkpointing": False}
+    sizes |= {"temperature": 1.0, "gradient_checkpointing": False, "annotator": "online"}
     return SimpleNamespace(**sizes | changes)
 
 

@@ -14,7 +14,7 @@ from sandbox import passes, passes_all
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(sandbox, "SECONDS", 2)
+    monkeypatch.setattr(sandbox, "SECONDS", 1)
 
 
 def test_a_program_passes_its_tests_or_does_not():

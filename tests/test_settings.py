@@ -51,7 +51,7 @@ def test_the_papers_settings(name, expected):
 
 def test_a_flag_beside_a_recipe_wins_and_one_equal_to_the_default_too():
     settings = completed("--recipe", "toy-flip-40", "--flip", "0.1", "--rollouts-per-prompt", "16")
-    assert (settings.flip, settings.rollouts_per_prompt, settings.prompts_per_step) == (0.1, 16, 64)
+    assert (settings.flip, settings.rollouts_per_prompt, settings.prompts_per_step) == (0.1, 16, 128)
 
 
 def test_another_reward_beside_a_recipe_drops_what_it_has_no_use_for():

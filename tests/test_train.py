@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import bench
+import compare
 import eval as evaluation
 import grpo
 import rewards
@@ -604,12 +605,22 @@ def test_bad_input_to_eval(base, tmp_path, capsys, flags, said):
 
 def test_every_command_in_the_readme_parses_and_every_metric_is_explained():
     text = (ROOT / "README.md").read_text()
-    commands = [c for c in re.findall(r"python (train|eval|bench)\.py([^\n`&|#]*)", text) if "--help" not in c[1]]
+    commands = [
+        c
+        for c in re.findall(r"python (train|eval|bench|compare)\.py((?:[^\n`&|#]|\n    )*)", text)
+        if "--help" not in c[1]
+    ]
     assert len(commands) >= 4
     for program, flags in commands:
-        {"train": train, "eval": evaluation, "bench": bench}[program].parse(shlex.split(flags))
+        flags = shlex.split(flags.replace("\\\n", " ").replace("$seed", "0").partition(";")[0])
+        {"train": train, "eval": evaluation, "bench": bench, "compare": compare}[program].parse(flags)
     flags = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}
-    known = {f"--{name.replace('_', '-')}" for name in vars(train.Settings())} | {"--resume", "--overwrite"}
+    known = {f"--{name.replace('_', '-')}" for name in vars(train.Settings())} | {
+        "--resume",
+        "--overwrite",
+        "--dry-run",
+        "--panel",
+    }
     known |= {f"--{name.replace('_', '-')}" for name in {**vars(evaluation.parse(["toy"])), **vars(bench.parse([]))}}
     assert flags <= known
     for name in METRICS:
