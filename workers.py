@@ -26,8 +26,9 @@ import signal
 import subprocess
 import sys
 import threading
-import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+
+from answers import plain
 
 TIME_LIMIT = 5.0  # seconds for one pair of answers
 MEMORY = 4 * 2**30  # bytes of address space of a worker
@@ -100,42 +101,6 @@ def stop_all() -> None:
 
 
 # --- in the worker --------------------------------------------------------------------------------------------------
-
-
-SYMBOLS = {
-    "\u2212": "-",
-    "\u2013": "-",
-    "\u00b0": "^\\circ ",
-    "\u00ba": "^\\circ ",
-    "\u221e": "\\infty ",
-    "\u00b7": "\\cdot ",
-}
-SYMBOLS |= {
-    "\u00d7": "\\times ",
-    "\u00f7": "\\div ",
-    "\u2044": "/",
-    "\u2264": "\\le ",
-    "\u2265": "\\ge ",
-    "\u222a": "\\cup ",
-}
-SYMBOLS |= {
-    "\u2205": "\\emptyset ",
-    "\u03c0": "\\pi ",
-    "\u00bd": "\\frac12 ",
-    "\u00bc": "\\frac14 ",
-    "\u00be": "\\frac34 ",
-}
-SYMBOLS |= {
-    power: f"^{{{i}}}" for i, power in enumerate("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
-}
-
-
-def plain(answer: str) -> str:
-    """An answer in ASCII and LaTeX: symbols of Unicode that people and models write as their commands."""
-    text = re.sub("\u221a\\s*(\\w+|\\([^()]*\\))", r"\\sqrt{\1}", answer)
-    # First of all the powers: for NFKC, which mends full-width digits, a raised 2 is a 2.
-    text = unicodedata.normalize("NFKC", "".join(SYMBOLS.get(character, character) for character in text))
-    return re.sub(r"(?:\s|[.,;]|\\\\)+$", "", text)  # and no full stop at the end
 
 
 def tidy(answer: str) -> str:

@@ -388,7 +388,9 @@ def test_the_time_limit_holds_in_threads_too(monkeypatch):
 def test_a_worker_whose_master_was_killed_does_not_count_on_for_ever(tmp_path):
     copy = tmp_path / "workers.py"
     copy.write_text(Path(workers.__file__).read_text().replace("OUTLIVE = 15", "OUTLIVE = 1"))
-    orphan = subprocess.Popen([sys.executable, copy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    flags = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    flags["env"] = {**os.environ, "PYTHONPATH": str(Path(workers.__file__).parent)}
+    orphan = subprocess.Popen([sys.executable, copy], **flags)
     assert orphan.stdout.readline() == "ready\n"
     orphan.stdin.write('["x+1", "1+x"]\n["9^{9^{9^{9^{9}}}}", "7"]\n')
     orphan.stdin.flush()
