@@ -19,40 +19,28 @@ LONGEST_ANSWER = 1000  # characters; no gold of MATH or GSM8K is longer than 160
 
 # --- math -----------------------------------------------------------------------------------------------------------
 
+# Symbols of Unicode that people and models write, and their commands.
 SYMBOLS = {
     "\u2212": "-",
     "\u2013": "-",
-    "\u00b0": "^\\circ ",
-    "\u00ba": "^\\circ ",
-    "\u221e": "\\infty ",
-    "\u00b7": "\\cdot ",
-}
-SYMBOLS |= {
-    "\u00d7": "\\times ",
-    "\u00f7": "\\div ",
     "\u2044": "/",
-    "\u2264": "\\le ",
-    "\u2265": "\\ge ",
-    "\u222a": "\\cup ",
-}
-SYMBOLS |= {
-    "\u2205": "\\emptyset ",
+    "\u221e": "\\infty ",
     "\u03c0": "\\pi ",
-    "\u00bd": "\\frac12 ",
-    "\u00bc": "\\frac14 ",
-    "\u00be": "\\frac34 ",
+    "\u2205": "\\emptyset ",
 }
+SYMBOLS |= {"\u00b7": "\\cdot ", "\u00d7": "\\times ", "\u00f7": "\\div ", "\u00b0": "^\\circ ", "\u00ba": "^\\circ "}
+SYMBOLS |= {"\u2264": "\\le ", "\u2265": "\\ge ", "\u222a": "\\cup ", "\u00bd": "\\frac12 ", "\u00bc": "\\frac14 "}
 SYMBOLS |= {
     power: f"^{{{i}}}" for i, power in enumerate("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 }
 
 
 def plain(answer: str) -> str:
-    """An answer in ASCII and LaTeX: symbols of Unicode that people and models write as their commands."""
+    """An answer in ASCII and LaTeX, without a full stop at its end."""
     text = re.sub("\u221a\\s*(\\w+|\\([^()]*\\))", r"\\sqrt{\1}", answer)
     # First of all the powers: for NFKC, which mends full-width digits, a raised 2 is a 2.
     text = unicodedata.normalize("NFKC", "".join(SYMBOLS.get(character, character) for character in text))
-    return re.sub(r"(?:\s|[.,;]|\\\\)+$", "", text)  # and no full stop at the end
+    return re.sub(r"(?:\s|[.,;]|\\\\)+$", "", text)
 
 
 NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)?(\.\d+)?")

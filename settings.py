@@ -3,8 +3,7 @@
     python train.py --recipe intuitor-3b --dry-run       what the paper ran, and what it would download
     python train.py --recipe intuitor-3b --lr 1e-6       the same but for one flag
 
-RECIPES is a table from a name to flags; the comments above it say where they come from. A flag that is given beside a
-recipe wins.
+RECIPES is a table from a name to flags, each with its source. A flag that is given beside a recipe wins.
 """
 
 import argparse
@@ -72,18 +71,19 @@ NOISY |= {"rollouts_per_prompt": 4, "max_new_tokens": 4096, "lr": 1e-6, "warmup"
 # each prompt, so with many prompts they average out better: the batch is the paper's own.
 CAREFUL, HACKED, MANY = {"lr": 1.5e-4, "kl": 0.5}, {"kl": 0.0}, {"prompts_per_step": 128, "rollouts_per_prompt": 4}
 
-RECIPES = {  # name -> flags
-    "grpo-1.5b": {"reward": "correct", **INTUITOR_1B},
-    "intuitor-1.5b": {"reward": "self_certainty", **INTUITOR_1B},
-    "grpo-3b": {"reward": "correct", **INTUITOR_3B},
-    "grpo-pv-3b": {"reward": "plurality", **INTUITOR_3B},
-    "intuitor-3b": {"reward": "self_certainty", **INTUITOR_3B},
-    "grpo-7b": {"reward": "correct", **INTUITOR_7B},
-    "intuitor-7b": {"reward": "self_certainty", **INTUITOR_7B},
-    "intuitor-14b": {"reward": "self_certainty", **INTUITOR_7B, "model": "Qwen/Qwen2.5-14B"},
-    "noisy-7b": {"reward": "correct", "flip": 0.4, **NOISY},  # MATH-500 72.0, and 75.9 without noise
-    "intuitor-code": {"reward": "self_certainty", **INTUITOR_CODE},
-    "rpr-7b": {"reward": "rpr", **NOISY},  # MATH-500 70.2
+RECIPES = {  # name -> flags; behind them where they come from, and the MATH-500 that the paper reports
+    "grpo-1.5b": {"reward": "correct", **INTUITOR_1B},  # Intuitor, Table 1: .560 (base .090)
+    "intuitor-1.5b": {"reward": "self_certainty", **INTUITOR_1B},  # the same: .530
+    "grpo-3b": {"reward": "correct", **INTUITOR_3B},  # Table 1: .636 (base .544)
+    "grpo-pv-3b": {"reward": "plurality", **INTUITOR_3B},  # the same: .636
+    "intuitor-3b": {"reward": "self_certainty", **INTUITOR_3B},  # the same: .612
+    "grpo-7b": {"reward": "correct", **INTUITOR_7B},  # Table 4: .750 (base .636)
+    "intuitor-7b": {"reward": "self_certainty", **INTUITOR_7B},  # the same: .750
+    "intuitor-14b": {"reward": "self_certainty", **INTUITOR_7B, "model": "Qwen/Qwen2.5-14B"},  # .770 (base .674)
+    "intuitor-code": {"reward": "self_certainty", **INTUITOR_CODE},  # Table 1, Intuitor-Code: .572
+    "noisy-7b": {"reward": "correct", "flip": 0.4, **NOISY},  # noisy rewards, section 2.1: .720 (.759 without noise)
+    "rpr-7b": {"reward": "rpr", **NOISY},  # section 2.4: .702
+    # measured here: README
     "toy-correct": {"reward": "correct"},
     "toy-flip-40": {"reward": "correct", "flip": 0.4, **MANY},
     "toy-flip-50": {"reward": "correct", "flip": 0.5, **MANY},
@@ -112,7 +112,9 @@ class Settings:
 
     recipe: str | None = flag(None, f"flags by name, which other flags change: {', '.join(RECIPES)}")
     model: str = flag("toy", "toy, toy-weak, a folder with a saved model, or a hub id (papers: Qwen2.5-1.5B, -3B, -7B)")
-    data: str | None = flag(None, "toy, gsm8k, math or a .jsonl / .jsonl.gz file; default toy with the toy model")
+    data: str | None = flag(
+        None, "toy, gsm8k, math, code_contests or a .jsonl / .jsonl.gz file; default toy with the toy model"
+    )
     template: str | None = flag(None, f"{', '.join(TEMPLATES)}; default qwen-boxed for a chat tokenizer, else plain")
     reward: str = flag("correct", f"NAME, or NAME=WEIGHT several times: {', '.join(REWARDS)}")
     flip: float = flag(0.0, "probability that the answer key's verdict is turned round (noisy rewards 0.1 to 0.5)")
