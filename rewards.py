@@ -7,9 +7,9 @@ equations, free of everything else.
     correct          an answer key                                                       GRPO
     plurality        the group's most frequent answer stands in for the key              GRPO-PV, TTRL
     self_certainty   KL(U || p) of the model's own predictions                           Intuitor eq. 4
-    rpr              phrases that reasoning is made of                                   noisy rewards, section 2.4
+    rpr              phrases that reasoning is made of                                   noisy rewards, Figure 9
     reward_model     a model with a scalar head
-    calibrate        reward_model (or correct), and some rpr where that is low           noisy rewards, section 4
+    calibrate        reward_model (or correct), and some rpr where that is low           noisy rewards
     random, format, entropy, likelihood, length      controls, without which no result above means anything
 
 Intuitor is "Learning to Reason without External Rewards" (2505.19590), noisy rewards "The Climb Carves Wisdom Deeper
@@ -152,7 +152,7 @@ def reasoning_pattern(
     whole_words: bool = False,
     open_ended: bool = False,
 ) -> float:
-    """The reasoning pattern reward (RPR) of a completion, 0 .. 1. Noisy rewards, section 2.4 and Figure 9.
+    """The reasoning pattern reward (RPR) of a completion, 0 .. 1. Noisy rewards, Figure 9 and its released code.
 
         RPR = max(0, min(1, phrases present / divisor) - repetition - turns)
 
@@ -209,7 +209,7 @@ def flip(
 def calibrate(
     rewards: torch.Tensor, pattern: torch.Tensor, threshold: float = 0.5, weight: float = 0.1
 ) -> torch.Tensor:
-    """min(1, r + weight * RPR) where r < threshold, else r: [B, G] -> [B, G]. Noisy rewards, section 4.
+    """min(1, r + weight * RPR) where r < threshold, else r: [B, G] -> [B, G]. Noisy rewards.
 
     A reward model that underrates a completion which reasons is made up for; one that overrates is left as it is. The
     paper's threshold is 0.5 and its weight 0.1. (The paper takes the RPR of the thought, its code that of all the text;

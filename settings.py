@@ -62,7 +62,7 @@ INTUITOR_3B = {"model": "Qwen/Qwen2.5-3B", "template": "intuitor-boxed-stop", **
 INTUITOR_7B = {"model": "Qwen/Qwen2.5-7B", "template": "intuitor-step-by-step", **LARGE}
 INTUITOR_CODE = {**LARGE, "model": "Qwen/Qwen2.5-3B", "template": "intuitor-code", "data": "code_contests"}
 INTUITOR_CODE |= {"max_new_tokens": 2048, "steps": 50, "warmup": 5}
-# Noisy rewards, section 2.2 and its released settings: no KL, constant learning rate. There PPO with a critic on the
+# Noisy rewards, as released: no KL, constant learning rate. There PPO with a critic on the
 # 57 K problems of Open-Reasoner-Zero; here GRPO, on MATH (or what --data names).
 NOISY = {"model": "Qwen/Qwen2.5-7B", "data": "math", "template": "r1-zero", "prompts_per_step": 128, "steps": 150}
 NOISY |= {"rollouts_per_prompt": 4, "max_new_tokens": 4096, "lr": 1e-6, "warmup": 0, "kl": 0.0, "loss_average": "token"}
@@ -82,7 +82,7 @@ RECIPES = {  # name -> flags; behind them where they come from, and the MATH-500
     "intuitor-14b": {"reward": "self_certainty", **INTUITOR_7B, "model": "Qwen/Qwen2.5-14B"},  # .770 (base .674)
     "intuitor-code": {"reward": "self_certainty", **INTUITOR_CODE},  # Table 1, Intuitor-Code: .572
     "noisy-7b": {"reward": "correct", "flip": 0.4, **NOISY},  # noisy rewards, section 2.1: .720 (.759 without noise)
-    "rpr-7b": {"reward": "rpr", **NOISY},  # section 2.4: .702
+    "rpr-7b": {"reward": "rpr", **NOISY},  # the same paper, with RPR alone: .702
     # measured here: README
     "toy-correct": {"reward": "correct"},
     "toy-flip-40": {"reward": "correct", "flip": 0.4, **MANY},

@@ -327,7 +327,7 @@ def pairs(rng: random.Random, number: int, split: str) -> list[tuple[str, str]]:
 def reward_model(accuracy: float, folder: str | Path = "runs", seed: int = 0) -> Path:
     """The folder of a model that tells right completions from wrong ones in that share of pairs, made if need be.
 
-    "The Climb Carves Wisdom Deeper Than the Summit" (section 4) takes checkpoints of one training at 65, 75 and 85 %;
+    "The Climb Carves Wisdom Deeper Than the Summit" takes checkpoints of one training at 65, 75 and 85 %;
     so does this: with the same seed, a better model is a worse one trained for longer. Load it as
     AutoModelForSequenceClassification; its one output is 1 for right and 0 for wrong, as far as it can tell.
     """

@@ -34,7 +34,7 @@ def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [  # Intuitor, Table 7 and its released settings; noisy rewards, section 2.2
+    [  # Intuitor, Table 7 and its released settings; noisy rewards, as released
         ("intuitor-1.5b", ("Qwen/Qwen2.5-1.5B", "self_certainty", 3e-6, 0.005, 128, 7, 3072, 0.9, 58)),
         ("grpo-pv-3b", ("Qwen/Qwen2.5-3B", "plurality", 3e-6, 0.005, 128, 7, 3072, 0.9, 58)),
         ("intuitor-7b", ("Qwen/Qwen2.5-7B", "self_certainty", 1e-6, 0.01, 64, 14, 3072, 0.9, 117)),
