@@ -104,8 +104,9 @@ def values(answer: str) -> set[Fraction]:
 
 def words(answer: str) -> str:
     """An answer as text, without its LaTeX style: `\\text{No solution.}` is "no solution"."""
-    text = STYLED.sub(r"\1", answer).replace("~", " ").strip().rstrip(".").lower()
-    return "".join(text.split())
+    text = " ".join(STYLED.sub(r"\1", answer).replace("~", " ").strip().rstrip(".").split())
+    text = re.sub(r" ?, ?", ",", text)
+    return text.lower() if re.search(r"[a-zA-Z]{3}", text) else text
 
 
 def math_equal(answer: str, gold: str) -> bool | None:
@@ -144,7 +145,7 @@ def number_equal(answer: str, gold: str) -> bool:
     return a is not None and a == number(gold)
 
 
-# --- choice, literal, countdown -------------------------------------------------------------------------------
+# --- choice, literal, countdown --------------------------------------------------------------------------------------
 
 
 def letter(answer: str) -> str | None:
@@ -218,8 +219,8 @@ def countdown_equal(answer: str, gold: str) -> bool:
     """True if the expression makes the target and uses each number once. gold: {"target": 24, "nums": [1, 2, 3]}."""
     puzzle = json.loads(gold)
     text = re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))", answer[:LONGEST_ANSWER].strip(" $"))
-    for sign, plain in SIGNS.items():
-        text = text.replace(sign, plain)
+    for sign, written in SIGNS.items():
+        text = text.replace(sign, written)
     uses = []
     for side in text.rstrip(".").split("="):  # "1 + 2 = 3", or "3 = 1 + 2"; each side must come to the target
         used: list[int] = []

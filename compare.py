@@ -114,6 +114,7 @@ def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: st
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="compare.py", description="Runs side by side.")
     parser.add_argument(
         "--panel", nargs="+", action="append", required=True, metavar="TITLE NAME", help="a title, and runs to draw"

@@ -277,6 +277,7 @@ def correct(sampled: Sampled, settings) -> torch.Tensor:
 
 
 def mean_over_tokens(sampled: Sampled, values: torch.Tensor) -> torch.Tensor:
+    """The mean of per-token values [N, S] over each completion: [B, G]."""
     return sampled.groups(sequence_mean(values, sampled.rollouts.mask))
 
 

@@ -138,7 +138,7 @@ for given, wanted in {cases!r}:
 
 # --- is it right? ---------------------------------------------------------------------------------------------------
 
-# kind of a problem -> function of (answer, gold); None is what has to be asked of math-verify
+# kind of a problem -> function of (answer, gold); where it says None, or is None, another process has to be asked
 CHECKERS = {
     "math": math_equal,
     "number": number_equal,
@@ -166,7 +166,7 @@ def decide(triples: list[tuple[str, str, str]], allow_code_execution: bool = Fal
             raise ValueError(f"no checker for problems of kind {kind!r}; there is {', '.join(CHECKERS)}")
         if (answer, gold, kind) not in verdicts:
             verdicts[answer, gold, kind] = None if kind == "code" else CHECKERS[kind](answer, gold)
-    for kind, ask in (("math", ask_math_verify), ("code", ask_sandbox)):
+    for kind, ask in (("math", workers.ask_all), ("code", ask_sandbox)):
         open_ones = [triple for triple, verdict in verdicts.items() if verdict is None and triple[2] == kind]
         if open_ones and kind == "code" and not allow_code_execution:
             raise ValueError(
@@ -176,11 +176,8 @@ def decide(triples: list[tuple[str, str, str]], allow_code_execution: bool = Fal
     return [bool(verdicts[triple]) for triple in triples]
 
 
-def ask_math_verify(pairs: list[tuple[str, str]]) -> list[bool]:
-    return workers.ask_all(pairs)
-
-
 def ask_sandbox(pairs: list[tuple[str, str]]) -> list[bool]:
+    """Do these programs pass the tests of their golds?"""
     return sandbox.passes_all([program(answer, gold) for answer, gold in pairs])
 
 
@@ -219,7 +216,6 @@ def classes(answers: list[str | None], kind: str = "math") -> list[int | None]:
     found: dict[str | None, int | None] = {None: None}
     for answer in different:
         close = [m for m in members if readable.get(answer, True) and readable.get(m, True)]
-        # Either may have the unit that counts for nothing beside the other.
         equal = decide([(answer, member, kind) for member in close])
         first = next((member for member, yes in zip(close, equal, strict=True) if yes), None)
         if first is None:

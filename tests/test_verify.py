@@ -147,6 +147,8 @@ def test_what_is_not_a_number_goes_to_math_verify(given, gold, expected):
         ("\\boxed{5\\\\}", "5", True),  # a line break
         ("\\boxed{A,C,F}", "\\text{A,C,F}", True),
         ("\\boxed{June 20}", "\\text{June 20}", True),
+        ("\\boxed{A, C, F}", "\\text{A,C,F}", True),
+        ("\\boxed{3 4}", "34", False),
         ("\\boxed{June 21}", "\\text{June 20}", False),
         ("\\boxed{382  dollars}", "382 \\text{ dollars}", True),
         ("\\boxed{12 cm^2}", "12\\text{ cm}^2", True),
@@ -368,6 +370,10 @@ def test_nothing_a_completion_can_hold_raises_or_hangs(kind, monkeypatch, tmp_pa
         "\\boxed{1" + " " * 1_000_000 + "x}",
         "\\boxed{" + "a\\%" * 300 + "}",
         "the answer is (" * 10_000,
+        "\\boxed{1" + " abc" * 240 + "!}",
+        "\\boxed{1" + "\\text{a}" * 120 + "!}",
+        "\\boxed{1" + " m/s^2" * 150 + "!}",
+        "\\boxed{1" + "^\\text{th" * 100 + "!}",
         "[ANSWER]" * 10_000,
     ]
     gold = '{"target": 7, "nums": [1, 2]}' if kind == "countdown" else "\\frac{x}{7}"
