@@ -351,5 +351,9 @@ def dry_run(settings: Settings) -> str:
             size = re.search(r"(\d+(?:\.\d+)?)B\b", name)
             fetched.append(f"model {name}" + (f" (about {2 * float(size[1]):.0f} GB)" if size else ""))
     sets = {name: data.HUB[name][0] for name in (settings.data, settings.eval_data) if name in data.HUB}
+    if settings.data == "code_contests" and not settings.allow_code_execution:
+        lines.append(
+            "\nIts problems are graded by running programs: read sandbox.py, then give --allow-code-execution."
+        )
     fetched += [f"data set {name}: {hub_id}" for name, hub_id in sets.items()]
     return "\n".join([*lines, "", "To be downloaded, unless it is in the cache:", *(fetched or ["nothing"])])

@@ -92,6 +92,7 @@ def adapt(policy, settings: Settings):
 
 
 def decoder_layers(policy) -> list:
+    """The layers of a model of transformers, all alike."""
     return [module for module in policy.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
