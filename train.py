@@ -1,4 +1,4 @@
-"""train.py: the loop (settings.py: its flags and recipes; folder.py: what it leaves behind; plan.py: what it will need).
+"""train.py: the loop (settings.py: flags and recipes; folder.py: what it leaves behind; plan.py: what it will need).
 
     python train.py                                            the toy world: a tiny model learns to reason, in minutes
     python train.py --model Qwen/Qwen2.5-1.5B --data gsm8k     the same with a real model
