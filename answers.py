@@ -52,7 +52,6 @@ PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*percent\s*\}|percent)$")
 BASED = re.compile(r"(\w+?)_\{?(\d+)\}?")  # 1200_7
 JUXTAPOSED = re.compile(r"\d\s*(?:\\q?quad|\$\$|\s)\s*\[?\d|\d[x_]\d|\\approx|\\sim\b")
 STYLED = re.compile(r"\\(?:text|textbf|mathrm|textrm|mathbf|mbox)\s*\{([^{}]*)\}|[$]")
-# Words behind a number: a unit, unless they change its value.
 # Words behind a number: a unit, unless they may change its value.
 NAMED = (
     r"(?:\\(?:text|mathrm|textrm|textbf|mbox)\s*\{[^{}]*\}|(?<=[\s~\d])(?:[a-zA-Z]{3,}|cm|mm|km|kg|ft|in|m|g|s|h))\.?"

@@ -182,7 +182,8 @@ def check_code_execution(problems: list[Problem], allowed: bool) -> None:
     """Raise BadInput if grading these problems runs what a model wrote, and nobody has said that it may."""
     if not allowed and any(problem.kind == "code" for problem in problems):
         raise BadInput(
-            "--data: is graded by running what the model writes: read sandbox.py, then --allow-code-execution"
+            "--data: its problems are graded by running what the model writes: read sandbox.py, then give "
+            "--allow-code-execution"
         )
 
 

@@ -320,8 +320,8 @@ REWARDS = {
     "rpr": patterned,
     "reward_model": modelled,
     "calibrate": calibrated,
-    # The controls. A coin; an answer, whatever it is; the negative entropy and the mean log-probability of the tokens
-    # as they were sampled, in nats; the number of tokens (a negative weight rewards few).
+    # The controls. A coin; a boxed answer, whatever it is; the negative entropy and the mean log-probability of the
+    # tokens as they were sampled, in nats; the number of tokens (a negative weight rewards few).
     "random": lambda sampled, _: (torch.rand(sampled.answered.shape, generator=sampled.generator) < 0.5).float(),
     "format": lambda sampled, _: sampled.boxed.float(),
     "entropy": lambda sampled, _: mean_over_tokens(sampled, -sampled.rollouts.entropy),

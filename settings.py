@@ -345,7 +345,7 @@ def dry_run(settings: Settings) -> str:
     fetched = []
     for name in (settings.model, settings.reward_model):
         if name in toy.BASES or (name or "").startswith("toy-"):
-            fetched.append(f"nothing for {name}: it is made here, in about a minute")
+            fetched.append(f"nothing for {name}: it is made here, in a minute or two")
         elif name and not Path(name).is_dir():
             # Two bytes a parameter, and Qwen2.5 says its billions in its name (rounded: 7B has 7.6).
             size = re.search(r"(\d+(?:\.\d+)?)B\b", name)

@@ -28,7 +28,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from answers import plain
+from answers import ORDINAL, plain
 
 TIME_LIMIT = 5.0  # seconds for one pair of answers
 MEMORY = 4 * 2**30  # bytes of address space of a worker
@@ -107,7 +107,7 @@ def tidy(answer: str) -> str:
     """LaTeX that math-verify reads as its writer meant it."""
     text = plain(answer).replace("\\varnothing", "\\emptyset").replace("\\lbrace", "\\{").replace("\\rbrace", "\\}")
     text = re.sub(r"\\text\s*\{\s*\\\$\s*\}|\\\$", "", text)  # $ signs
-    text = re.sub(r"\^\s*\{?\s*\\(?:text|mathrm|textrm)\s*\{(?:st|nd|rd|th)\}\s*\}?", "", text)  # 12^{\text{th}}
+    text = re.sub(ORDINAL, "", text)  # 12^{\text{th}}
     text = re.sub(r"^\s*[a-zA-Z]\s*\\in(?![a-z])", "", text)  # x \in [0, 1]
     text = re.sub(r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)  # sqrt(5)
     text = re.sub(r"(?<![a-zA-Z\\])(?:infty|infinity)(?![a-zA-Z])", r"\\infty", text)
