@@ -73,7 +73,7 @@ def gold_answer(row: dict) -> str:
     return ""
 
 
-def read_rows(path: Path) -> Iterable[dict]:
+def read_rows(path: Path, flag: str = "--data") -> Iterable[dict]:
     """The objects of a .jsonl or .jsonl.gz file. Raises BadInput, with the number of the line."""
     number = 0
     try:
@@ -86,7 +86,7 @@ def read_rows(path: Path) -> Iterable[dict]:
                         raise ValueError(f"a {type(row).__name__}, not an object")
                     yield row
     except (ValueError, EOFError, OSError) as error:  # not JSON, not UTF-8, not gzip, cut off
-        raise BadInput(f"--data {path}, line {number}: {error}; give one JSON object a line, in UTF-8") from None
+        raise BadInput(f"{flag} {path}, line {number}: {error}; give one JSON object a line, in UTF-8") from None
 
 
 def problem_of(row: dict) -> Problem | None:

@@ -81,7 +81,7 @@ def save_state(run: Path, steps: int, optimizer) -> None:
 def load_state(run: Path, policy, optimizer, settings) -> int:
     """Put the saved state into policy and optimizer; returns the steps taken. Later lines of the logs are dropped."""
     state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
-    finished = "model_type" in read_config(run) and (not study_is_due(settings) or (run / "passk.json").is_file())
+    finished = "model_type" in read_config(run) and (not study_is_due(settings) or (run / "report.json").is_file())
     if "weights" not in state:
         raise BadInput(f"--resume: the state in {run} was saved by another version of this program; start again")
     if state["steps"] >= settings.steps and finished:

@@ -22,7 +22,7 @@ KL(U || p) at temperature 1, as in Intuitor (2505.19590, eq. 4): how sure the mo
 
 import hashlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -290,15 +290,16 @@ def generate_rows(
     temperature: float = 1.0,
     top_p: float = 1.0,
     eos_ids: tuple[int, ...] | list[int] = (),
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Callable | None = None,
     slots: int | None = None,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Sample as `generate` does, in `slots` slots (None: one for each row), and yield rows as they end.
 
     Yields dicts of k ended rows: owner [k] (row numbers), prompt_length [k], count [k], truncated [k], tokens
     [k, T + 1] and values [k, 3, T + 1] (log-probability, entropy, self-certainty), valid in the first `count` columns.
-    The samples do not depend on `slots` (up to rounding): random numbers belong to rows. While it runs, between two
-    yields too, the policy's attention goes to the slots: it cannot be used for anything else.
+    generator: as in `generate`, or a function that gives rows random numbers of their own, (row numbers, T) ->
+    [rows, T] in [0, 1). The samples do not depend on `slots` (up to rounding): random numbers belong to rows. While it
+    runs, between two yields too, the policy's attention goes to the slots: it cannot be used for anything else.
     """
     if not prompts or min(len(p) for p in prompts) == 0:
         raise ValueError("generate needs at least one prompt, and no empty one")
@@ -326,7 +327,8 @@ def generate_rows(
                     last = (first // rollouts_per_prompt + prompts_at_once) * rollouts_per_prompt
                     owners = torch.arange(first, min(first + rows - held.live, last, N))
                     # Drawn in the order of the rows, a row's numbers do not depend on when it is admitted.
-                    uniform = torch.rand(len(owners), T, generator=generator)
+                    own = callable(generator)
+                    uniform = generator(owners.tolist(), T) if own else torch.rand(len(owners), T, generator=generator)
                     held.admit(body, owners, rollouts_per_prompt, prompts, limits[owners], uniform)
                     first += len(owners)
             if recorded:

@@ -1,9 +1,19 @@
 """passk.py: what can a model solve in k tries?
 
 Pure functions on counts: of n samples of a problem, c were correct. From "Does Reinforcement Learning Really
-Incentivize Reasoning Capacity in LLMs Beyond the Base Model?" (2504.13837, section 2.2), whose estimator is Chen et
-al.'s (2107.03374).
+Incentivize Reasoning Capacity in LLMs Beyond the Base Model?" (2504.13837):
+
+    pass_at_k                  1 - C(n-c, k) / C(n, k), Chen et al.'s estimator (2107.03374)       section 2.2
+    interval, crossing         how sure a curve, a difference of two and their crossing are        (not in the paper)
+    accuracy_histogram         how many problems are solved never, seldom, always                  Figure 5
+    coverage                   which problems only one of two models can solve                     v5, Table 2
+    sampling_efficiency_gap    base pass@256 - trained pass@1                                      section 3.6
+    majority_at_k              what a vote of k samples would get                                  (to compare with)
+
+Differs from the released evaluator: it pads a problem with too few samples, here that is an error.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,7 +53,167 @@ def powers_of_two(n: int) -> list[int]:
     return sorted({2**i for i in range(n.bit_length()) if 2**i <= n} | {n})
 
 
-def curve(n, c, ks) -> np.ndarray:
-    """pass@k of a model, [len(ks)]: the mean over problems of each problem's estimate. n, c: one count per problem."""
+def problem_curves(n, c, ks) -> np.ndarray:
+    """pass@k of each problem, [problems, len(ks)]. n, c: one count for each problem; n may be one number for all."""
     n, c = np.broadcast_arrays(np.asarray(n), np.asarray(c))
-    return pass_at_k(n[:, None], c[:, None], np.asarray(ks)[None, :]).mean(axis=0)
+    return pass_at_k(n[:, None], c[:, None], np.asarray(ks)[None, :])
+
+
+def curve(n, c, ks) -> np.ndarray:
+    """pass@k of a model, [len(ks)]: the mean over problems of each problem's estimate. n, c as in problem_curves."""
+    return problem_curves(n, c, ks).mean(axis=0)
+
+
+# --- how sure are we? -----------------------------------------------------------------------------------------------
+
+
+def resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """The mean over problems in `draws` bootstrap samples: [problems, K] -> [draws, K].
+
+    A bootstrap sample draws as many problems as there are, with replacement. What counts is how often each was drawn,
+    so the means are one matrix product. The problems drawn depend on their number and the seed alone.
+    """
+    P, rng = len(values), np.random.default_rng(seed)
+    means, at_once = [], max(1, 2**22 // P)  # bounds the memory for 10,000 problems
+    for first in range(0, draws, at_once):
+        drawn = rng.integers(P, size=(min(at_once, draws - first), P))
+        times = np.apply_along_axis(np.bincount, 1, drawn, minlength=P)  # [at_once, P]
+        means.append(times @ values / P)
+    return np.concatenate(means)
+
+
+def interval(values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0) -> np.ndarray:
+    """The bootstrap interval of the mean over problems: [problems, K] -> [2, K], lower and upper end.
+
+    values: `problem_curves` of a model; or, for a difference of two models, the difference of their problem_curves.
+    That is the paired interval: both models were asked the same problems, and that some problems are hard for both says
+    nothing about their difference. It is narrower than what two separate intervals would allow.
+
+    Percentiles (level 0.95: 2.5 % and 97.5 %). It answers "would other problems of this kind say the same?", and holds
+    for the noise of sampling completions too, as each problem brings its own. Raises ValueError for fewer than two
+    problems.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        raise ValueError("an interval over problems needs at least two problems")
+    return np.quantile(resampled_means(values, draws, seed), [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+class Crossing(NamedTuple):
+    """Where two curves cross: at k (between two k of the grid by interpolation), and its interval.
+
+    high is infinite where the interval goes beyond the largest k, low the smallest k where it goes below the smallest;
+    both are None if there were no problems to draw.
+    """
+
+    k: float
+    low: float | None
+    high: float | None
+
+
+def crossing(curve_a, curve_b, ks=None, level: float = 0.95, draws: int = 2000, seed: int = 0) -> Crossing | None:
+    """The k from which on the model that ends ahead stays ahead; None if it was never behind, or if they end equal.
+
+    curve_a, curve_b: `problem_curves` of two models on the same problems, [problems, len(ks)], or two curves [len(ks)],
+    which have no interval. ks: ascending; default 1, 2, 4 ... Between two of them the difference is taken as linear in
+    log k. (The paper reads the crossing off its Figure 2: Qwen2.5-7B on MATH-500 between 8 and 16.)
+
+    The interval is over bootstrap samples of the problems, paired. In one of them the model that ends ahead may be so
+    from the start (its crossing counts as the smallest k) or not be ahead at the end (infinity).
+    """
+    a, b = np.asarray(curve_a, dtype=float), np.asarray(curve_b, dtype=float)
+    ks = 2.0 ** np.arange(a.shape[-1]) if ks is None else np.asarray(ks, dtype=float)
+    if a.shape != b.shape or a.ndim not in (1, 2) or len(ks) != a.shape[-1]:
+        raise ValueError(f"two curves at the same k are needed, not {a.shape}, {b.shape} and {len(ks)} values of k")
+    difference = a - b
+    mean = difference if a.ndim == 1 else difference.mean(axis=0)
+    end = np.sign(mean[-1])
+    if end == 0 or not (mean * end < 0).any():
+        return None
+    k = float(positions(mean[None] * end, ks)[0])
+    if a.ndim == 1:
+        return Crossing(k, None, None)
+    found = positions(resampled_means(difference, draws, seed) * end, ks)
+    # inverted_cdf takes values that occurred: between a number and infinity there is nothing to interpolate.
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return Crossing(k, float(low), float(high))
+
+
+def positions(lead: np.ndarray, ks: np.ndarray) -> np.ndarray:
+    """Where each row of lead [R, K] rises above 0 for good: [R]; ks[0] if it always was, infinity if it ends below."""
+    behind = lead < 0
+    last = lead.shape[1] - 1 - behind[:, ::-1].argmax(axis=1)  # the last k at which the row is behind
+    last = np.where(behind.any(axis=1), np.minimum(last, lead.shape[1] - 2), 0)
+    rows = np.arange(len(lead))
+    before, after = lead[rows, last], lead[rows, last + 1]
+    share = before / np.where(before == after, 1, before - after)  # of the way in log k from one to the next
+    log_k = np.log(ks[last]) + share * (np.log(ks[last + 1]) - np.log(ks[last]))
+    found = np.where(behind.any(axis=1), np.exp(log_k), ks[0])
+    return np.where(lead[:, -1] > 0, found, np.inf)
+
+
+# --- what was solved? -----------------------------------------------------------------------------------------------
+
+BINS = ("0", *(f"({i / 10:g}, {(i + 1) / 10:g}]" for i in range(9)), "(0.9, 1)", "1")
+
+
+def accuracy_histogram(n, c) -> np.ndarray:
+    """The number of problems in each of the paper's 12 bins of c / n, as BINS names them: [12] (Figure 5).
+
+    0 and 1 stand apart: training moves mass to 1, and some to 0. In whole numbers, so that 3 of 10 is in (0.2, 0.3]
+    and not, by rounding, in the next.
+    """
+    n, c = np.broadcast_arrays(np.asarray(n), np.asarray(c))
+    if not (np.all(c >= 0) and np.all(c <= n) and np.all(n >= 1)):
+        raise ValueError("accuracy_histogram needs 0 <= c <= n and n >= 1 for every problem")
+    bins = np.where(c == n, 11, -(-10 * c // n))  # the ceiling of 10 c / n
+    return np.bincount(bins, minlength=12)
+
+
+def coverage(base_c, trained_c) -> dict[str, list[int]]:
+    """Which problems were solved at least once, by whom: the indices under both, base_only, trained_only and neither.
+
+    The paper's 2 x 2 table (v5, Table 2). base_c, trained_c: correct samples of each problem, out of equally many.
+    """
+    base, trained = np.asarray(base_c) > 0, np.asarray(trained_c) > 0
+    if base.shape != trained.shape:
+        raise ValueError(f"coverage compares the same problems, not {len(base)} with {len(trained)}")
+    cells = {"both": base & trained, "base_only": base & ~trained, "trained_only": ~base & trained}
+    cells["neither"] = ~base & ~trained
+    return {name: cell.nonzero()[0].tolist() for name, cell in cells.items()}
+
+
+def sampling_efficiency_gap(base_pass_at_k: float, trained_pass_at_1: float) -> float:
+    """How far one try of the trained model is from many tries of its base, in percentage points; lower is better.
+
+    The paper's Delta_SE (section 3.6) with k = 256: 0 would mean that training has made every problem certain that the
+    base model can solve at all. Its GRPO on Omni-MATH: 69.1 - 25.1 = 44.0 points.
+    """
+    return 100 * (base_pass_at_k - trained_pass_at_1)
+
+
+def majority_at_k(answers, correct, ks, draws: int = 200, seed: int = 0) -> np.ndarray:
+    """The probability that the most frequent answer among k samples is right: [len(ks)], for one problem.
+
+    Pass@k asks whether somebody who knows the answer would find it among k samples; consensus asks what somebody gets
+    who does not. answers: n hashable answers, None for none, which has no vote; correct: n truth values. All right
+    answers are one answer, however they are written; answers that tie share the win.
+
+    A mean over `draws` random orders of the n samples, of which the first k vote; exact for k = n.
+    """
+    ks, n = list(ks), len(answers)
+    if len(correct) != n or not ks or min(ks) < 1 or max(ks) > n:
+        raise ValueError("majority_at_k needs a truth value for each answer, and 1 <= k <= n")
+    # Class 0 is the right answer, the wrong ones follow, and the last has no vote.
+    wrong = list(dict.fromkeys(a for a, right in zip(answers, correct, strict=True) if not right and a is not None))
+    number = {answer: i + 1 for i, answer in enumerate(wrong)} | {None: len(wrong) + 1}
+    classes = np.array([0 if right else number[a] for a, right in zip(answers, correct, strict=True)])
+    order = np.random.default_rng(seed).permuted(np.tile(classes, (draws, 1)), axis=1)  # [draws, n]
+    wins = []
+    for k in ks:
+        width = len(wrong) + 2
+        offsets = np.arange(draws)[:, None] * width
+        votes = np.bincount((order[:, :k] + offsets).ravel(), minlength=draws * width).reshape(draws, width)[:, :-1]
+        most = votes.max(axis=1)
+        wins.append(np.where((votes[:, 0] == most) & (most > 0), 1 / (votes == most[:, None]).sum(axis=1), 0).mean())
+    return np.array(wins)

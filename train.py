@@ -9,7 +9,7 @@ Incentivize..." (2504.13837) train: on policy, every batch sampled by the model 
 
 The run folder holds the trained model (load it as any checkpoint), config.json (with the settings under "minreason"),
 metrics.jsonl (a line a step; the README explains each number), samples.jsonl (what the model says), learning.png, and a
-before/after study on held-out problems (passk.json, passk.png, samples.jsonl.gz). --resume goes on from state.pt.
+before/after study on held-out problems (what eval.py writes: report.html and more). --resume goes on from state.pt.
 
 Every random draw is a function of the seed and the step alone. So a resumed run needs no saved generator, and on a CPU
 it is bit for bit the run that was never interrupted.
@@ -29,6 +29,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 import data
 import eval as evaluation
+import pictures
+import report
 from data import BadInput
 from folder import (
     append,
@@ -167,7 +169,8 @@ def train(settings: Settings, resume: bool) -> None:
     else:
         empty_folder(run)
     # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
-    (run / "passk.json").unlink(missing_ok=True)
+    if first < settings.steps:
+        evaluation.forget(run)
     write_config(run, {}, settings)
     size = sum(p.numel() for p in policy.parameters()) / 1e6
     print(f"{settings.model}: {size:.1f} M parameters on {device}. {settings.data}: {len(problems)} problems.")
@@ -288,10 +291,13 @@ def before_and_after(settings: Settings) -> None:
     """pass@k of the starting and the trained model on held-out problems: what eval.py prints and writes."""
     flags = evaluation.parse([settings.model, settings.run, "--data", settings.eval_data])
     flags.samples, flags.limit, flags.out = settings.eval_samples, settings.eval_limit, settings.run
+    flags.replace = True
     flags.rows = settings.prompts_per_step * settings.rollouts_per_prompt  # what fitted into memory in training
     for name in ("template", "temperature", "max_new_tokens", "seed", "device", "dtype", "allow_code_execution"):
         setattr(flags, name, getattr(settings, name))
-    print(f"{evaluation.table(evaluation.run(flags))}\nIn {settings.run}: passk.png, passk.json, samples.jsonl.gz.")
+    tables = report.tables(evaluation.run(flags))
+    print(report.as_text(tables[:1]))
+    print(f"In {settings.run}: report.html (the whole study: open it), report.json, pictures, samples.jsonl.gz.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -312,7 +318,7 @@ def main(argv: list[str] | None = None) -> int:
             print("note: --clip has no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
         train(settings, arguments.resume)
         rows = read_rows(Path(settings.run) / "metrics.jsonl")
-        evaluation.learning_picture(rows, Path(settings.run) / "learning.png")
+        pictures.learning(rows, Path(settings.run) / "learning.png")
         if study_is_due(settings):
             before_and_after(settings)
         else:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
+import toy
+
 VOCABULARY = 23
 torch.set_num_threads(1)  # for models as small as these a second thread costs more than it gives
 
@@ -39,3 +41,13 @@ def policy(request):
 @pytest.fixture
 def qwen2():
     return tiny_model("qwen2")
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """A small model that has read one-operation documents: it can add up, but rambles seven times in ten."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy, "TRAIN_OPERATIONS", (1,))
+        patch.setattr(toy, "HABITS", {"direct": 0.1, "reason": 0.2, "ramble": 0.7})
+        sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+        return toy.base_model(tmp_path_factory.mktemp("base"), steps=150, documents_per_step=48, **sizes)

@@ -1,17 +1,46 @@
-"""passk.py: the estimator against brute force, exact fractions and a simulation."""
+"""passk.py: the estimator against brute force, exact fractions and a simulation; the paper's tables from counts."""
 
+import time
 from fractions import Fraction
 from itertools import combinations
-from math import comb
+from math import comb, inf
 
 import numpy as np
 import pytest
 
-from passk import curve, pass_at_k, powers_of_two
+from passk import (
+    BINS,
+    accuracy_histogram,
+    coverage,
+    crossing,
+    curve,
+    interval,
+    majority_at_k,
+    pass_at_k,
+    powers_of_two,
+    problem_curves,
+    sampling_efficiency_gap,
+)
+
+# An independent repetition of the paper's MATH-500 (Qwen2.5-7B and its SimpleRL-Zoo, n = 128, 500 problems) published
+# pass@k in percent, and how many problems were solved by both, the base only, the trained only, neither.
+KS = [1, 2, 4, 8, 16, 32, 64, 128]
+PUBLISHED = {
+    "base": [61.39, 73.41, 81.44, 86.82, 90.43, 92.93, 94.74, 96.20],
+    "trained": [77.93, 82.36, 85.68, 88.30, 90.22, 91.51, 92.35, 93.00],
+}
+# Its counts per problem are not in what was published. These were found by integer programming, c -> problems, such
+# that the curves come out; many others would do.
+COUNTS = {
+    "base": {0: 19, 1: 7, 2: 15, 8: 26, 10: 5, 20: 1, 24: 45, 40: 2, 48: 31, 56: 20, 64: 25, 72: 24, 90: 2, 96: 1}
+    | {104: 90, 110: 94, 128: 93},
+    "trained": {0: 35, 1: 6, 4: 1, 6: 12, 8: 6, 24: 27, 32: 1, 40: 11, 48: 2, 64: 1, 72: 19, 96: 1, 100: 5, 104: 51}
+    | {110: 1, 128: 321},
+}
 
 
 def test_equals_the_share_of_k_subsets_that_hold_a_correct_sample():
-    for n in range(1, 9):
+    for n in range(1, 11):
         for c in range(n + 1):
             for k in range(1, n + 1):
                 samples = [True] * c + [False] * (n - c)
@@ -47,12 +76,25 @@ def test_one_problem_with_too_few_samples_is_enough_to_refuse():
         pass_at_k(np.array([64, 32]), np.array([1, 1]), 64)
 
 
-def test_is_unbiased_where_the_plug_in_estimate_is_not():
+def test_is_unbiased_where_the_plug_in_estimate_is_not_and_varies_less_than_any_of_the_first_k():
     # p = 0.1, n = 32, k = 8: the truth is 1 - 0.9^8 = 0.570. The average over 40,000 repetitions has an error of 0.001.
-    c = np.random.default_rng(0).binomial(32, 0.1, size=40_000)
-    truth = 1 - 0.9**8
-    assert pass_at_k(32, c, 8).mean() == pytest.approx(truth, abs=0.005)
-    assert (1 - (1 - c / 32) ** 8).mean() < truth - 0.03
+    samples = np.random.default_rng(0).random((40_000, 32)) < 0.1
+    c, truth = samples.sum(axis=1), 1 - 0.9**8
+    estimate = pass_at_k(32, c, 8)
+    assert estimate.mean() == pytest.approx(truth, abs=0.005)
+    plug_in = 1 - (1 - c / 32) ** 8
+    assert plug_in.mean() < truth - 0.03
+    any_of_first = samples[:, :8].any(axis=1)  # unbiased, but a coin: sd 0.49 against 0.21
+    assert any_of_first.mean() == pytest.approx(truth, abs=0.01)
+    assert any_of_first.std() > 2 * estimate.std()
+
+
+def test_ten_thousand_problems_with_ten_thousand_samples_take_no_time():
+    c = np.random.default_rng(0).integers(0, 10_001, size=10_000)
+    start = time.perf_counter()
+    values = problem_curves(10_000, c, powers_of_two(8192))
+    assert values.shape == (10_000, 14)
+    assert time.perf_counter() - start < 2
 
 
 def test_a_curve_averages_problems_and_does_not_pool_their_counts():
@@ -65,3 +107,152 @@ def test_a_curve_averages_problems_and_does_not_pool_their_counts():
 def test_curves_are_drawn_at_powers_of_two_up_to_n():
     assert powers_of_two(64) == [1, 2, 4, 8, 16, 32, 64]
     assert powers_of_two(6) == [1, 2, 4, 6]
+
+
+# --- confidence -----------------------------------------------------------------------------------------------------
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    # 300 studies of 60 problems, whose accuracies are uniform: the true pass@1 is 1/2.
+    rng, held = np.random.default_rng(0), 0
+    for study in range(300):
+        c = rng.binomial(16, rng.random(60))
+        low, high = interval(problem_curves(16, c, [1]), level=0.9, draws=300, seed=study)[:, 0]
+        held += low <= 0.5 <= high
+    assert held / 300 == pytest.approx(0.9, abs=0.05)
+
+
+def test_an_interval_is_seeded_and_as_wide_as_the_standard_error_says():
+    values = problem_curves(16, np.random.default_rng(1).integers(0, 17, 200), [1, 4])
+    assert (interval(values) == interval(values)).all()
+    assert (interval(values) != interval(values, seed=1)).any()
+    low, high = interval(values)
+    expected = 2 * 1.96 * values.std(axis=0) / np.sqrt(200)
+    assert high - low == pytest.approx(expected, rel=0.1)
+    with pytest.raises(ValueError, match="two problems"):
+        interval(values[:1])
+
+
+def test_a_paired_interval_sees_what_two_separate_ones_cannot():
+    # The second model solves every problem 5 points more often; problems differ by far more than that.
+    rng = np.random.default_rng(2)
+    a = rng.random((100, 1)) * 0.9
+    b = a + 0.05 + rng.normal(0, 0.02, (100, 1))
+    low, high = interval(b - a)[:, 0]
+    assert 0.04 < low < high < 0.06
+    assert interval(a)[1, 0] > interval(b)[0, 0]  # the separate ones overlap
+
+
+def test_two_lines_in_log_k_cross_where_they_do():
+    ks = [1, 2, 4, 8, 16]
+    rising, flat = np.log2(ks) / 4, np.full(5, 0.5)
+    assert crossing(rising, flat, ks) == (pytest.approx(4), None, None)
+    assert crossing(flat, rising) == (pytest.approx(4), None, None)
+    assert crossing(rising, np.full(5, 0.625), ks).k == pytest.approx(2**2.5)  # between two k of the grid
+    assert crossing(rising + 1, flat, ks) is None
+    assert crossing(np.minimum(rising, 0.5), flat, ks) is None  # they meet, but none overtakes
+    wave = np.array([0.1, -0.1, 0.1, -0.1, 0.1])
+    assert crossing(wave, np.zeros(5), ks).k == pytest.approx(2**3.5)  # the last: from there on it stays ahead
+    with pytest.raises(ValueError, match="same k"):
+        crossing(rising, flat[:4], ks)
+
+
+def test_the_interval_of_a_crossing_goes_beyond_the_grid_where_the_data_do_not_tell():
+    rng, ks = np.random.default_rng(3), [1, 2, 4, 8]
+    lead = np.array([-0.3, -0.1, 0.1, 0.3])
+    clear = crossing(lead + rng.normal(0, 0.1, (400, 1)), np.zeros((400, 4)), ks)
+    assert clear.low < clear.k < clear.high
+    assert clear.low > 2
+    assert clear.high < 4
+    noisy = lead / 10 + rng.normal(0, 1, (400, 1))
+    unclear = crossing(noisy - noisy.mean() + 1e-3, np.zeros((400, 4)), ks)
+    assert unclear.low == 1  # in many bootstrap samples it is ahead from the start
+    assert unclear.high == inf  # in many never
+
+
+# --- the paper's tables ---------------------------------------------------------------------------------------------
+
+
+def counts(name: str) -> np.ndarray:
+    """One count for each of 500 problems, in an order that gives the published table of who solved what."""
+    c = np.repeat(list(COUNTS[name]), list(COUNTS[name].values()))  # ascending: the unsolved come first
+    return c if name == "base" else np.concatenate([c[35:38], c[:35], c[38:]])
+
+
+def test_published_curves_and_tables_come_out_of_counts():
+    base, trained = counts("base"), counts("trained")
+    for name, c in (("base", base), ("trained", trained)):
+        assert 100 * curve(128, c, KS) == pytest.approx(PUBLISHED[name], abs=0.0051)
+        assert 100 * np.mean(c / 128) == pytest.approx(PUBLISHED[name][0], abs=0.0051)
+    cells = {cell: len(problems) for cell, problems in coverage(base, trained).items()}
+    assert cells == {"both": 462, "base_only": 19, "trained_only": 3, "neither": 16}
+    # The paper reads this crossing off a picture: between 8 and 16.
+    found = crossing(problem_curves(128, base, KS), problem_curves(128, trained, KS), KS)
+    assert 8 < found.k < 16.5
+    # It was published with a paired interval from -5.0 to -1.4 points, which hangs on the counts of each problem:
+    low, high = 100 * interval(problem_curves(128, trained, KS) - problem_curves(128, base, KS))[:, -1]
+    assert low < 100 * (0.93 - 0.962) < high < 0
+
+
+def test_the_histogram_has_the_papers_bins():
+    c = [0, 1, 2, 3, 10, 11, 19, 20]  # of 20: 0, .05, .1, .15, .5, .55, .95, 1
+    assert accuracy_histogram(20, c).tolist() == [1, 2, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1]
+    assert len(BINS) == 12
+    # 3 of 10 is .3 exactly, and 0.3 * 10 is not 3 in floating point
+    assert accuracy_histogram(10, np.arange(11)).tolist() == [1] * 10 + [0, 1]
+    assert accuracy_histogram(10, [9]).tolist() == [0] * 9 + [1, 0, 0]
+    for name in ("base", "trained"):
+        bins = accuracy_histogram(128, counts(name))
+        assert bins.sum() == 500
+        assert (bins[0], bins[11]) == (COUNTS[name][0], COUNTS[name][128])
+    with pytest.raises(ValueError, match="c <= n"):
+        accuracy_histogram(4, [5])
+
+
+def test_coverage_names_the_problems():
+    # The paper's AIME24 (its Table 4): 30 problems, only the base solves 4, 11, 17 and 19, nobody 7 of them.
+    base, trained = np.ones(30, dtype=int), np.ones(30, dtype=int)
+    nobody = [2, 3, 5, 7, 13, 23, 29]
+    base[nobody] = trained[nobody] = 0
+    trained[[4, 11, 17, 19]] = 0
+    cells = coverage(base, trained)
+    assert cells["base_only"] == [4, 11, 17, 19]
+    assert cells["trained_only"] == []
+    assert cells["neither"] == nobody
+    assert len(cells["both"]) == 19
+    with pytest.raises(ValueError, match="same problems"):
+        coverage([1, 0], [1])
+
+
+def test_the_gap_is_in_points():
+    # The paper's Omni-MATH test set: GRPO 44.0, RLOO 41.0.
+    assert sampling_efficiency_gap(0.691, 0.251) == pytest.approx(44.0)
+    assert sampling_efficiency_gap(0.691, 0.281) == pytest.approx(41.0)
+
+
+# --- consensus ------------------------------------------------------------------------------------------------------
+
+
+def test_majority_equals_the_vote_of_every_subset():
+    answers, right = ["7", "7", "8", "8", "8", None, "9"], [True, True] + [False] * 5
+
+    def vote(chosen):
+        votes = {}
+        for i in chosen:
+            if answers[i] is not None:
+                votes[answers[i]] = votes.get(answers[i], 0) + 1
+        best = [answer for answer, number in votes.items() if number == max(votes.values())]
+        return ("7" in best) / max(1, len(best))
+
+    found = majority_at_k(answers, right, [1, 2, 3, 5, 7], draws=20_000)
+    exact = [np.mean([vote(chosen) for chosen in combinations(range(7), k)]) for k in (1, 2, 3, 5, 7)]
+    assert found == pytest.approx(exact, abs=0.015)
+    assert found[-1] == 0  # of all seven, 8 has the most votes
+
+
+def test_majority_knows_one_right_answer_in_two_spellings_and_no_vote_for_silence():
+    assert majority_at_k(["1/2", "0.5", "3", "3", "4"], [True, True, False, False, False], [5]) == [0.5]  # a tie
+    assert majority_at_k([None, None, None, "7"], [False, False, False, True], [4]) == [1.0]
+    assert majority_at_k([None, None], [False, False], [1, 2]).tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match="k <= n"):
+        majority_at_k(["1"], [True], [2])

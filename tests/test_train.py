@@ -1,6 +1,5 @@
-"""train.py and eval.py as a user runs them, on a toy base model taught for a few seconds."""
+"""train.py as a user runs it, on a toy base model taught for a few seconds."""
 
-import gzip
 import json
 import random
 import re
@@ -18,22 +17,13 @@ import compare
 import eval as evaluation
 import grpo
 import rewards
+import samples
 import toy
 import train
 from generate import generate
 from models import load_reward_model
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    """A small model that has read one-operation documents: it can add up, but rambles seven times in ten."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(toy, "TRAIN_OPERATIONS", (1,))
-        patch.setattr(toy, "HABITS", {"direct": 0.1, "reason": 0.2, "ramble": 0.7})
-        sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-        return toy.base_model(tmp_path_factory.mktemp("base"), steps=150, documents_per_step=48, **sizes)
 
 
 @pytest.fixture
@@ -231,7 +221,7 @@ def test_a_state_of_another_version_is_refused(arguments, tmp_path, capsys):
 
 
 def test_a_study_that_would_not_fit_is_refused(arguments, base, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(evaluation, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(samples, "free_memory", lambda device: 1000)
     flags = ["--data", arguments[3], "--samples", "2", "--max-new-tokens", "30", "--out", str(tmp_path / "out")]
     assert evaluation.main([str(base), *flags]) == 2
     assert "--rows" in capsys.readouterr().err
@@ -518,47 +508,7 @@ def test_a_folder_with_a_run_or_with_anything_else_is_left_alone(arguments, tmp_
     assert (tmp_path / "problems.jsonl").exists()
 
 
-# --- eval.py --------------------------------------------------------------------------------------------------------
-
-
-def test_a_study_counts_what_it_wrote(base, tmp_path):
-    out = tmp_path / "out"
-    flags = f"{base} --data toy --samples 6 --limit 12 --rows 4 --out {out} --device cpu"
-    assert evaluation.main(shlex.split(flags)) == 0
-    content = json.loads((out / "passk.json").read_text())
-    result = content["models"][str(base)]
-    with gzip.open(out / "samples.jsonl.gz", "rt") as lines:
-        records = [json.loads(line) for line in lines]
-    assert [(r["problem"], r["sample"]) for r in sorted(records, key=lambda r: (r["problem"], r["sample"]))] == [
-        (i, j) for i in range(12) for j in range(6)
-    ]
-    problems = toy.make_problems("test", 12)
-    for i, (prompt, answer) in enumerate(problems):
-        mine = [r for r in records if r["problem"] == i]
-        assert result["counts_correct"][i] == sum(r["correct"] for r in mine)
-        assert all(r["correct"] == (r["answer"] == answer) for r in mine)
-        assert all(r["valid"] == (r["correct"] and toy.valid_chain(r["text"], prompt)) for r in mine)
-        assert len({r["text"] for r in mine}) > 1  # not the same sample again and again
-    assert content["k"] == [1, 2, 4, 6]
-    assert result["pass_at_k_correct"][0] == pytest.approx(sum(r["correct"] for r in records) / 72)
-    assert result["pass_at_k_correct"][-1] == pytest.approx(sum(c > 0 for c in result["counts_correct"]) / 12)
-    assert (out / "passk.png").stat().st_size > 10_000
-    assert sorted(path.name for path in out.iterdir()) == ["passk.json", "passk.png", "samples.jsonl.gz"]
-
-
-def test_temperature_top_p_and_seed_are_those_given(base, tmp_path):
-    def texts(flags):
-        assert evaluation.main(shlex.split(f"{base} --samples 4 --limit 6 --out {tmp_path / 'out'} {flags}")) == 0
-        with gzip.open(tmp_path / "out" / "samples.jsonl.gz", "rt") as lines:
-            rows = [json.loads(line) for line in lines]
-        return [{row["text"] for row in rows if row["problem"] == i} for i in range(6)]
-
-    usual = texts("")
-    assert texts("") == usual
-    assert texts("--seed 1") != usual
-    assert max(map(len, usual)) > 1
-    assert [len(different) for different in texts("--top-p 1e-6")] == [1] * 6  # only the most likely token is left
-    assert [len(different) for different in texts("--temperature 1e-5")] == [1] * 6
+# --- before and after ------------------------------------------------------------------------------------------------
 
 
 def test_the_model_that_is_trained_is_never_written_over(arguments, base, capsys):
@@ -574,30 +524,6 @@ def test_before_and_after_are_compared_in_the_run_folder(arguments, tmp_path, ca
     models = json.loads((tmp_path / "run" / "passk.json").read_text())["models"]
     assert list(models) == [arguments[1], str(tmp_path / "run")]
     assert "k=4" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        ("no/such/folder", "--model no/such/folder"),
-        ("BASE no/such/folder", "--model no/such/folder"),
-        ("BASE BASE", "named twice"),
-        ("BASE --data nosuch", "--data nosuch"),
-        ("BASE --samples 0", "--samples 0"),
-        ("BASE --temperature 0", "--temperature 0"),
-        ("BASE --temperature nan", "--temperature"),
-        ("BASE --top-p 0", "--top-p"),
-        ("BASE --template nosuch", "--template nosuch"),
-        ("BASE --max-new-tokens 510", "context"),
-    ],
-)
-def test_bad_input_to_eval(base, tmp_path, capsys, flags, said):
-    out = tmp_path / "out"
-    assert evaluation.main([*shlex.split(flags.replace("BASE", str(base))), "--out", str(out)]) == 2
-    error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1
-    assert said in error[0]
-    assert not out.exists()
 
 
 # --- the README -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,148 @@
+"""pictures.py: what does a study, or a run, look like?
+
+Every picture can be read without colour (markers, line styles and hatching tell the models apart) and when it is small.
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from passk import BINS
+
+plt.switch_backend("Agg")  # pictures go into files; no screen is needed
+
+COLORS = ("#9ecae1", "#08519c", "#fdae6b", "#31a354", "#756bb1", "#636363")  # the base is pale, the first model dark
+HATCHES = ("", "//", "..", "xx", "\\\\", "--")
+MARKERS = "osD^v*"
+
+
+def names_of(labels) -> dict[str, str]:
+    """Each model's label -> what fits into a legend or a table: the last part of its path, if that tells them apart."""
+    last = {label: label.rstrip("/").rpartition("/")[2] for label in labels}
+    return last if len(set(last.values())) == len(last) else {label: label for label in last}
+
+
+def save(figure, path: Path) -> None:
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def pass_at_k(content: dict, path: Path) -> None:
+    """Every model's curve with its interval: solid for correct answers, dashed for those with a valid chain."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    called = names_of(content["models"])
+    for i, (label, result) in enumerate(content["models"].items()):
+        color = COLORS[i % 6] if i else "#3182bd"  # a line wants more colour than an area
+        look = {"color": color, "marker": MARKERS[i % 6], "markersize": 5}
+        axes.plot(content["k"], result["pass_at_k_correct"], "-", label=f"{called[label]}: correct answer", **look)
+        if "interval_correct" in result:
+            axes.fill_between(content["k"], *result["interval_correct"], color=color, alpha=0.12, linewidth=0)
+        if "pass_at_k_valid" in result:
+            name = f"{called[label]}: correct, valid chain"
+            axes.plot(content["k"], result["pass_at_k_valid"], "--", label=name, markerfacecolor="white", **look)
+    axes.set_xscale("log", base=2)  # a doubling of the tries is one step to the right
+    axes.set_xticks(content["k"], [str(k) for k in content["k"]])
+    axes.minorticks_off()
+    axes.set(xlabel="k (tries)", ylabel="pass@k", ylim=(0, 1.02))
+    axes.set_title(f"{content['problems']} problems, {content['samples']} samples each")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
+    save(figure, path)
+
+
+def histogram(content: dict, path: Path) -> None:
+    """The paper's Figure 5: how many problems are solved never, seldom, always."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    models, places, called = content["models"], np.arange(len(BINS)), names_of(content["models"])
+    width = 0.86 / len(models)
+    for i, (label, result) in enumerate(models.items()):
+        look = {"color": COLORS[i % 6], "hatch": HATCHES[i % 6], "edgecolor": "black", "linewidth": 0.6}
+        offset = (i - (len(models) - 1) / 2) * width
+        axes.bar(places + offset, result["histogram_correct"], width, label=called[label], **look)
+    axes.set_xticks(places, ["0", *(f"to .{i}" for i in range(1, 10)), "to <1", "1"], fontsize=9)
+    axes.set(xlabel=f"share of the {content['samples']} samples that is correct", ylabel="problems")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=9, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    save(figure, path)
+
+
+def coverage(content: dict, path: Path) -> None:
+    """A bar for each model that is compared with the base: who solved what at least once."""
+    called = names_of(content["models"])
+    bars = [(called[label], pair["coverage_correct"]) for label, pair in content["compared"].items()]
+    bars += [
+        (f"{called[label]},\nvalid chains", pair["coverage_valid"])
+        for label, pair in content["compared"].items()
+        if "coverage_valid" in pair
+    ]
+    figure, axes = plt.subplots(figsize=(6.4, 1.3 + 0.6 * len(bars)), layout="constrained")
+    looks = {"both": ("#08519c", ""), "base_only": ("#9ecae1", "//"), "trained_only": ("#fdae6b", "xx")}
+    looks["neither"] = ("white", "")
+    for row, (_, cells) in enumerate(bars):
+        left = 0
+        for cell, (color, hatch) in looks.items():
+            number = len(cells[cell])
+            label = cell.replace("_", " ") if row == 0 else None
+            axes.barh(row, number, left=left, color=color, hatch=hatch, edgecolor="black", linewidth=0.6, label=label)
+            if number >= 0.025 * content["problems"]:  # narrower than its own number
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
+                axes.text(left + number / 2, row, str(number), ha="center", va="center", fontsize=10, bbox=box)
+            left += number
+    axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=9)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, content["problems"]), xlabel=f"problems solved in {content['samples']} tries by")
+    axes.legend(fontsize=9, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False)
+    save(figure, path)
+
+
+def perplexity(content: dict, path: Path) -> None:
+    """A box for each pair of writer and reader, over the problems' medians; the whiskers end at 5 and 95 %."""
+    rows, called = content["perplexity"], names_of(content["models"])
+    figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.55 * len(rows)), layout="constrained")
+    boxes = axes.boxplot(
+        [list(row["problems"].values()) for row in rows],
+        orientation="horizontal",
+        whis=(5, 95),
+        showfliers=False,
+        widths=0.6,
+        patch_artist=True,
+        medianprops={"color": "black", "linewidth": 2},
+    )
+    for i, box in enumerate(boxes["boxes"]):
+        box.set(facecolor="#9ecae1" if rows[i]["reader"] == rows[0]["reader"] else "#fdae6b")
+    names = ["\nunder ".join(called.get(row[who], row[who]) for who in ("writer", "reader")) for row in rows]
+    axes.set_yticks(range(1, len(rows) + 1), names, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = [t for t in (1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000) if low <= t <= high]
+    while len(ticks) > 1 and np.log(ticks[1] / ticks[0]) < 0.06 * np.log(high / low):
+        ticks.pop(1)  # their numbers would stand on each other
+    axes.minorticks_off()
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.set(xlabel="perplexity of a response, median of each problem")
+    axes.grid(axis="x", alpha=0.3)
+    save(figure, path)
+
+
+def learning(rows: list[dict], path: Path) -> None:
+    """A run's metrics.jsonl as three panels of curves over its steps."""
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    curves = {
+        "share of completions": ("accuracy", "answered", "truncated"),
+        "tokens per completion": ("completion_tokens",),
+        "nats per token": ("entropy", "kl"),
+    }
+    steps = [row["step"] for row in rows]
+    for axes, (label, names) in zip(panels, curves.items(), strict=True):
+        for name, line in zip(names, ("-", "--", ":"), strict=False):
+            if rows[0][name] is not None:  # kl, without a reference
+                axes.plot(steps, [row[name] for row in rows], line, label=name.replace("_", " "))
+        axes.set(xlabel="step", ylabel=label)
+        axes.set_ylim(bottom=0, top=1.02 if label.startswith("share") else None)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=9)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
