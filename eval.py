@@ -199,6 +199,8 @@ def run(settings: argparse.Namespace) -> dict | None:
     opened(problems, settings, out)
     entries = entries_of(problems, settings, out)
     if settings.regrade:
+        if missing := {entry.label for entry in entries} - samples.sampled_already(out):
+            raise BadInput(f"--regrade: {out} has no samples of {', '.join(sorted(missing))}; leave the flag out")
         changed, total = samples.regrade(problems, settings, out)
         print(f"Graded again: {changed} of {total} verdicts changed.")
     if not samples.draw(entries, problems, settings, out):
@@ -206,16 +208,27 @@ def run(settings: argparse.Namespace) -> dict | None:
     found = tally([entry.label for entry in entries], problems, settings, out)
     content = analysed(entries, found, settings)
     content["perplexity"] = measured_perplexities(entries, found, problems, settings)
-    with tempfile.TemporaryDirectory(dir=out) as folder:  # so that nothing half-written looks finished
+    # Six digits are what the samples can bear, and half of the file.
+    content = json.loads(json.dumps(content), parse_float=lambda digits: round(float(digits), 6))
+    write(content, found, problems, settings, out)
+    return content
+
+
+def write(content: dict, found: dict[str, dict], problems: list[Problem], settings, out: Path) -> None:
+    """The files of a finished study: beside their place first, so that nothing half-written looks finished."""
+    with tempfile.TemporaryDirectory(dir=out) as folder:
         new = Path(folder)
+        needs = {"coverage.png": "compared", "perplexity.png": "perplexity"}
         for name, draw in PICTURES.items():
-            if {"coverage.png": content["compared"], "perplexity.png": content["perplexity"]}.get(name, True):
+            if content[needs.get(name, "models")]:
                 draw(content, new / name)
+            else:
+                (out / name).unlink(missing_ok=True)  # of a study with more models
         if settings.review:
             counts = {label: mine["counts"]["correct"] for label, mine in found.items()}
             text = report.review(settings.review, counts, settings.samples, problems, samples.read_samples(out))
             (new / "review.md").write_text(text, encoding="utf-8")
-        kept = [record for entry in entries for record in found[entry.label]["kept"]]
+        kept = [record for mine in found.values() for record in mine["kept"]]
         (new / "report.html").write_text(report.page(content, problems, kept, new), encoding="utf-8")
         (new / "report.json").write_text(json.dumps(content, indent=1))
         counted = {name: value for name, value in content.items() if name not in ("compared", "perplexity")}
@@ -227,7 +240,6 @@ def run(settings: argparse.Namespace) -> dict | None:
         (new / "passk.json").write_text(json.dumps(counted, indent=1))
         for path in sorted(new.iterdir()):
             os.replace(path, out / path.name)
-    return content
 
 
 # --- the command line -----------------------------------------------------------------------------------------------

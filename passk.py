@@ -128,7 +128,7 @@ def crossing(curve_a, curve_b, ks=None, level: float = 0.95, draws: int = 2000, 
     difference = a - b
     mean = difference if a.ndim == 1 else difference.mean(axis=0)
     end = np.sign(mean[-1])
-    if end == 0 or not (mean * end < 0).any():
+    if not (mean * end < 0).any():
         return None
     k = float(positions(mean[None] * end, ks)[0])
     if a.ndim == 1:

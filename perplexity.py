@@ -32,7 +32,7 @@ from models import end_tokens, load_model
 from samples import Ready, sample
 
 WARMEST, COLDEST, STEP = 4.0, 0.05, 1.25  # temperatures tried for a match, and their ratio on the way to a bracket
-MATCHING = 4  # samples of each problem that an entropy is estimated from
+MATCHING = 16  # samples of each problem that an entropy is estimated from: a few long ones weigh much
 TEACHER = "teacher"
 
 
@@ -151,22 +151,27 @@ def mean_entropy(ready: Ready, temperature: float, settings) -> float:
 
 
 def matching_temperature(ready: Ready, target: float, settings) -> float:
-    """The temperature at which the model's mean entropy is `target`, to 0.01. Raises BadInput if there is none.
+    """The temperature at which the model's mean entropy is `target`, to 1 % of it. Raises BadInput if there is none.
 
-    Away from the study's temperature by factors of STEP until the target lies between two, then by halves.
+    Away from the study's temperature by factors of STEP until the target lies between two, then where a straight line
+    between them says. (Where the entropy jumps over the target, to a temperature of 0.005.)
     """
+    tried = {settings.temperature: mean_entropy(ready, settings.temperature, settings)}
+    factor = STEP if tried[settings.temperature] < target else 1 / STEP
     low = high = settings.temperature
-    if mean_entropy(ready, low, settings) < target:
-        while mean_entropy(ready, high := high * STEP, settings) < target:
-            low = high
-            if high > WARMEST:
-                raise BadInput(f"--match-entropy: entropy is below {target:.2f} nats up to temperature {high:.1f}")
-    else:
-        while mean_entropy(ready, low := low / STEP, settings) > target:
-            high = low
-            if low < COLDEST:
-                raise BadInput(f"--match-entropy: entropy is above {target:.2f} nats down to temperature {low:.2f}")
-    while high - low > 0.005:
-        middle = (low + high) / 2
-        low, high = (middle, high) if mean_entropy(ready, middle, settings) < target else (low, middle)
-    return round((low + high) / 2, 2)
+    while not min(tried.values()) <= target <= max(tried.values()):
+        low, high = (high, high * factor) if factor > 1 else (low * factor, low)
+        end = high if factor > 1 else low
+        if not COLDEST <= end <= WARMEST:
+            raise BadInput(
+                f"--match-entropy: no temperature from {COLDEST} to {WARMEST} gives {target:.2f} nats a token"
+            )
+        tried[end] = mean_entropy(ready, end, settings)
+    best = min(tried, key=lambda temperature: abs(tried[temperature] - target))
+    while abs(tried[best] - target) > 0.01 * target and high - low > 0.005:
+        share = (target - tried[low]) / (tried[high] - tried[low])
+        middle = low + min(max(share, 0.1), 0.9) * (high - low)
+        tried[middle] = mean_entropy(ready, middle, settings)
+        low, high = (middle, high) if tried[middle] < target else (low, middle)
+        best = min(tried, key=lambda temperature: abs(tried[temperature] - target))
+    return round(best, 2)

@@ -286,7 +286,7 @@ def complete(settings: Settings) -> None:
     if settings.micro_tokens is None:
         settings.micro_tokens = 1024 if device == "cpu" else 8192
     at_least = dict.fromkeys(("steps", "prompts_per_step", "max_new_tokens", "updates_per_step", "micro_tokens"), 1)
-    at_least |= dict.fromkeys(("kl", "warmup", "lora", "eval_samples", "eval_limit"), 0)
+    at_least |= dict.fromkeys(("kl", "warmup", "lora", "eval_samples", "eval_limit", "seed"), 0)
     for name, least in at_least.items():
         if not getattr(settings, name) >= least:
             raise BadInput(f"{shown(name)} {getattr(settings, name)}: must be at least {least}")

@@ -126,6 +126,7 @@ def test_an_interval_is_seeded_and_as_wide_as_the_standard_error_says():
     values = problem_curves(16, np.random.default_rng(1).integers(0, 17, 200), [1, 4])
     assert (interval(values) == interval(values)).all()
     assert (interval(values) != interval(values, seed=1)).any()
+    assert interval(np.full((5, 2), 0.3)) == pytest.approx(0.3)
     low, high = interval(values)
     expected = 2 * 1.96 * values.std(axis=0) / np.sqrt(200)
     assert high - low == pytest.approx(expected, rel=0.1)

@@ -471,6 +471,7 @@ def test_truncation_and_a_reward_that_cannot_vary_are_said_loudly(arguments, cap
         ("--steps 0", "--steps 0"),
         ("--temperature 0", "--temperature 0"),
         ("--kl -1", "--kl -1"),
+        ("--seed -1", "--seed -1"),
         ("--prompts-per-step 1000", "--prompts-per-step 1000"),
         ("--device cuda:99", "--device cuda:99"),
         ("--dtype float8", "--dtype float8"),
