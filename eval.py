@@ -29,114 +29,52 @@ import os
 import re
 import shutil
 import sys
-import tempfile
-from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-
 import data
-import passk
 import pictures
 import report
 import samples
+from analysis import analysed, tally
 from data import BadInput, Problem
 from models import resolve_device
 from perplexity import TEACHER, matching_temperature, mean_entropy, perplexities, teacher_responses
 from samples import Entry, prepare
 
-# The paper's sampling (its section 3.1). With it go, but on the toy, 16,384 tokens and all problems of a set; the
-# prompt is its qwen-boxed, the default for a chat tokenizer.
+# The paper's sampling (its section 3; n is 128 to 1,024 there). With it go, but on the toy, 16,384 tokens and all
+# problems of a set; the prompt is its qwen-boxed, the default for a chat tokenizer.
 RECIPES = {"limit-of-rlvr": {"samples": 256, "temperature": 0.6, "top_p": 0.95}}
-FIRST, RIGHT = 6, 2  # to look at: the first samples of each problem and model, and if they come later, right ones
 PICTURES = {"passk.png": pictures.pass_at_k, "histogram.png": pictures.histogram}
 PICTURES |= {"coverage.png": pictures.coverage, "perplexity.png": pictures.perplexity}
-FILES = (samples.SAMPLES, samples.STUDY, "passk.json", "report.json", "report.html", "review.md", *PICTURES)
-
-
-# --- from samples to numbers ----------------------------------------------------------------------------------------
-
-
-def tally(labels: list[str], problems: list[Problem], settings, out: Path) -> dict[str, dict]:
-    """Go through all samples once. For each model: counts of correct, valid and truncated samples [problems], answers
-    and verdicts by problem, sums of entropy and tokens, and the records to score and to look at."""
-    kinds = ["correct", "valid", "truncated"] if settings.data == "toy" else ["correct", "truncated"]
-    found = {}
-    for label in labels:
-        counts = {kind: np.zeros(len(problems), dtype=int) for kind in kinds}
-        found[label] = {"counts": counts, "answers": defaultdict(list), "right": defaultdict(list), "kept": []}
-        found[label] |= {"entropy": 0.0, "tokens": 0}
-    for record in samples.read_samples(out):
-        if record["model"] not in found:  # of a model that the study also has, and that this command does not name
-            continue
-        mine, i = found[record["model"]], record["problem"]
-        rights = sum(mine["right"][i])
-        if record["sample"] < max(FIRST, settings.perplexity) or (record["correct"] and rights < RIGHT):
-            mine["kept"].append(record)
-        for kind in kinds:
-            mine["counts"][kind][i] += record[kind]
-        mine["answers"][i].append(record["answer"])
-        mine["right"][i].append(record["correct"])
-        mine["entropy"] += record["entropy"] * len(record["tokens"])
-        mine["tokens"] += len(record["tokens"])
-    return found
-
-
-def analysed(entries: list[Entry], found: dict[str, dict], settings) -> dict:
-    """What report.json holds, but for the perplexities. Models that are not the base are compared with it."""
-    n, base = settings.samples, entries[0].label
-    ks, P = passk.powers_of_two(n), len(next(iter(found[base]["counts"].values())))
-    names = ("data", "samples", "temperature", "top_p", "max_new_tokens", "seed", "rows", "dtype")
-    content = {name: getattr(settings, name) for name in names} | {"problems": P, "k": ks, "models": {}, "compared": {}}
-    kinds, curves = [kind for kind in found[base]["counts"] if kind != "truncated"], {}
-    for label, _, temperature in entries:
-        mine = found[label]
-        result = {"template": settings.template, "temperature": temperature}
-        result |= {f"counts_{kind}": counts.tolist() for kind, counts in mine["counts"].items()}
-        for kind in kinds:
-            curves[label, kind] = passk.problem_curves(n, mine["counts"][kind], ks)  # [P, len(ks)]
-            result[f"pass_at_k_{kind}"] = curves[label, kind].mean(axis=0).tolist()
-            if P > 1:
-                result[f"interval_{kind}"] = passk.interval(curves[label, kind]).tolist()
-            result[f"histogram_{kind}"] = passk.accuracy_histogram(n, mine["counts"][kind]).tolist()
-        votes = [passk.majority_at_k(mine["answers"][i], mine["right"][i], ks, seed=i) for i in range(P)]
-        result["majority_at_k"] = np.mean(votes, axis=0).tolist()
-        answered = sum(answer is not None for answers in mine["answers"].values() for answer in answers)
-        result |= {"answered": answered / (P * n), "truncated": mine["counts"]["truncated"].sum() / (P * n)}
-        result |= {"entropy": mine["entropy"] / mine["tokens"], "completion_tokens": mine["tokens"] / (P * n)}
-        content["models"][label] = result
-        if label == base:
-            continue
-        content["compared"][label] = pair = {}
-        for kind in kinds:
-            difference = curves[label, kind] - curves[base, kind]
-            pair[f"difference_{kind}"] = difference.mean(axis=0).tolist()
-            if P > 1:
-                pair[f"difference_interval_{kind}"] = passk.interval(difference).tolist()
-                cross = passk.crossing(curves[base, kind], curves[label, kind], ks)
-                # An interval that goes beyond the largest k ends in null.
-                pair[f"crossing_{kind}"] = cross and [None if np.isinf(value) else value for value in cross]
-            pair[f"coverage_{kind}"] = passk.coverage(found[base]["counts"][kind], mine["counts"][kind])
-            many, one = (content["models"][m][f"pass_at_k_{kind}"] for m in (base, label))
-            pair[f"sampling_efficiency_gap_{kind}"] = passk.sampling_efficiency_gap(many[-1], one[0])
-    return content
-
-
-def measured_perplexities(entries: list[Entry], found: dict[str, dict], problems: list[Problem], settings) -> list:
-    """The table of perplexity.py, over the first --perplexity samples of each problem; [] if that is 0.
-
-    The records that are there to look at are scored too, and left out of the table.
-    """
-    if not settings.perplexity:
-        return []
-    written = {entry.label: found[entry.label]["kept"] for entry in entries}
-    if teacher := teacher_responses(settings.teacher, problems, settings.perplexity):
-        written[TEACHER] = teacher
-    models = [(entry.label, entry.model) for entry in entries]
-    return perplexities(models, written, problems, settings)
+# report.json comes last: where it is, the study is finished.
+FILES = (samples.SAMPLES, samples.STUDY, *PICTURES, "review.md", "passk.json", "report.html", "report.json")
+UNFINISHED = "unfinished"
 
 
 # --- the study ------------------------------------------------------------------------------------------------------
+
+
+def measured_perplexities(
+    entries: list[Entry], found: dict[str, dict], problems: list[Problem], settings, out: Path
+) -> list:
+    """The table of perplexity.py, over the first --perplexity samples of each problem; [] if that is 0.
+
+    Without models, for --regrade, the table of the report that is there.
+    """
+    if settings.regrade:
+        labels = {entry.label for entry in entries} | {TEACHER}
+        old = json.loads((out / "report.json").read_text())["perplexity"] if (out / "report.json").is_file() else []
+        return [row for row in old if row["writer"] in labels and row["reader"] in settings.models]
+    if not settings.perplexity:
+        return []
+    written = {entry.label: found[entry.label]["kept"] for entry in entries}
+    if teacher := teacher_responses(problems, settings):
+        written[TEACHER] = teacher
+    for record in (record for records in written.values() for record in records):
+        record["look"] = False
+    for record in report.to_look_at([record for entry in entries for record in written[entry.label]]):
+        record["look"] = True
+    return perplexities(entries, written, problems, settings)
 
 
 def entries_of(problems: list[Problem], settings, out: Path) -> list[Entry]:
@@ -148,54 +86,76 @@ def entries_of(problems: list[Problem], settings, out: Path) -> list[Entry]:
     study, base = samples.read_study(out), settings.models[0]
     held = study["matched"].setdefault(base, {})
     missing = [model for model in settings.models[1:] if model not in held]
+    if missing and settings.regrade:
+        raise BadInput(f"--match-entropy: {out} has no samples at another temperature; leave out --regrade")
     if missing:
         target = mean_entropy(prepare(base, problems, settings), settings.temperature, settings)
     for model in missing:
         held[model] = matching_temperature(prepare(model, problems, settings), target, settings)
         samples.write_study(out, study, settings)
-    return entries + [Entry(f"{model} at T={held[model]:g}", model, held[model]) for model in settings.models[1:]]
+    # One whose entropy is the base's already is compared with it as it is.
+    again = [model for model in settings.models[1:] if held[model] != settings.temperature]
+    return entries + [Entry(f"{model} at T={held[model]:g}", model, held[model]) for model in again]
 
 
 def forget(out: Path) -> None:
     """Delete a study, and nothing else that is in its folder."""
-    shutil.rmtree(out / samples.PARTS, ignore_errors=True)
+    for folder in (samples.PARTS, UNFINISHED):
+        shutil.rmtree(out / folder, ignore_errors=True)
     for name in FILES:
-        (out / name).unlink(missing_ok=True)
+        for path in out.glob(f"{name}*"):  # with what a kill left of it
+            path.unlink()
+
+
+def tried(problems: list[Problem], settings) -> dict[str, str]:
+    """Load every model once, so that a misspelt last name does not cost the first one's hours: fingerprints by name."""
+    found, first = {}, None
+    for model in settings.models:
+        policy, tokenizer, prompts = prepare(model, problems, settings)
+        found[model], text = samples.fingerprint(policy), tokenizer.decode(prompts[0])
+        first = first or text
+        if text != first:  # a chat template belongs to a tokenizer
+            print(f"note: the prompts of {model} differ from those of {settings.models[0]}", file=sys.stderr)
+    return found
 
 
 def opened(problems: list[Problem], settings, out: Path) -> None:
     """Make --out the folder of this study, or find that it is already. Raises BadInput, before anything is changed."""
-    # All are tried: a misspelt last name must not cost the first one's hours.
-    tried = {}
-    for model in () if settings.regrade else settings.models:
-        tried[model] = samples.fingerprint(prepare(model, problems, settings).policy)
-    wanted = samples.identity(problems, settings)
     study = samples.read_study(out)
-    if settings.overwrite or (settings.replace and study.get("settings") != wanted):
+    if settings.regrade:
+        if not study or not (out / samples.SAMPLES).exists():
+            raise BadInput(f"--regrade: {out} has no {samples.SAMPLES} with its {samples.STUDY}; leave the flag out")
+        for name in ("template", "dtype"):  # which come from the base model and the device, and neither is needed
+            setattr(settings, name, study["settings"][name])
+    fingerprints = {} if settings.regrade else tried(problems, settings)
+    wanted = samples.identity(problems, settings)
+    try:
+        if not settings.overwrite:
+            samples.check_study(out, wanted, fingerprints)
+    except BadInput:
+        if not settings.replace:
+            raise
+        settings.overwrite = True
+    if settings.overwrite:
         forget(out)
         study = {}
-    samples.check_study(out, wanted, tried)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--out {out}: cannot be made a folder ({error.strerror})") from None
     study = {"settings": wanted, "matched": {}} | study
-    samples.write_study(out, study | {"models": study.get("models", {}) | tried}, settings)
+    samples.write_study(out, study | {"models": study.get("models", {}) | fingerprints}, settings)
 
 
 def run(settings: argparse.Namespace) -> dict | None:
     """The whole study as the flags say; returns what report.json holds, or None if there is nothing to report yet (with
-    --shard). Raises BadInput before anything is written."""
+    --shard). Raises BadInput, for what can be known at the start before anything is written."""
     complete(settings)
     problems = data.load_problems(settings.data, "test", settings.limit)
     data.check_code_execution(problems, settings.allow_code_execution)
     if settings.teacher:
-        teacher_responses(settings.teacher, problems, 1)
+        teacher_responses(problems, settings)
     out = Path(settings.out)
-    if settings.regrade:
-        if not (out / samples.SAMPLES).exists():
-            raise BadInput(f"--regrade: {out} has no {samples.SAMPLES}; leave the flag out to sample")
-        settings.template = settings.template or samples.read_study(out)["settings"]["template"]
     opened(problems, settings, out)
     entries = entries_of(problems, settings, out)
     if settings.regrade:
@@ -206,8 +166,8 @@ def run(settings: argparse.Namespace) -> dict | None:
     if not samples.draw(entries, problems, settings, out):
         return None
     found = tally([entry.label for entry in entries], problems, settings, out)
-    content = analysed(entries, found, settings)
-    content["perplexity"] = measured_perplexities(entries, found, problems, settings)
+    content = analysed(entries, found, problems, settings)
+    content["perplexity"] = measured_perplexities(entries, found, problems, settings, out)
     # Six digits are what the samples can bear, and half of the file.
     content = json.loads(json.dumps(content), parse_float=lambda digits: round(float(digits), 6))
     write(content, found, problems, settings, out)
@@ -216,30 +176,33 @@ def run(settings: argparse.Namespace) -> dict | None:
 
 def write(content: dict, found: dict[str, dict], problems: list[Problem], settings, out: Path) -> None:
     """The files of a finished study: beside their place first, so that nothing half-written looks finished."""
-    with tempfile.TemporaryDirectory(dir=out) as folder:
-        new = Path(folder)
-        needs = {"coverage.png": "compared", "perplexity.png": "perplexity"}
-        for name, draw in PICTURES.items():
-            if content[needs.get(name, "models")]:
-                draw(content, new / name)
-            else:
-                (out / name).unlink(missing_ok=True)  # of a study with more models
-        if settings.review:
-            counts = {label: mine["counts"]["correct"] for label, mine in found.items()}
-            text = report.review(settings.review, counts, settings.samples, problems, samples.read_samples(out))
-            (new / "review.md").write_text(text, encoding="utf-8")
-        kept = [record for mine in found.values() for record in mine["kept"]]
-        (new / "report.html").write_text(report.page(content, problems, kept, new), encoding="utf-8")
-        (new / "report.json").write_text(json.dumps(content, indent=1))
-        counted = {name: value for name, value in content.items() if name not in ("compared", "perplexity")}
-        shown = ("pass_at_k", "counts", "template", "temperature")
-        counted["models"] = {
-            label: {name: value for name, value in result.items() if name.startswith(shown)}
-            for label, result in content["models"].items()
-        }
-        (new / "passk.json").write_text(json.dumps(counted, indent=1))
-        for path in sorted(new.iterdir()):
-            os.replace(path, out / path.name)
+    new = out / UNFINISHED
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    needs = {"coverage.png": "compared", "perplexity.png": "perplexity"}
+    for name, draw in PICTURES.items():
+        if content[needs.get(name, "models")]:
+            draw(content, new / name)
+    if settings.review:
+        counts = {label: mine["counts"]["correct"] for label, mine in found.items()}
+        text = report.review(settings.review, counts, settings.samples, problems, samples.read_samples(out))
+        (new / "review.md").write_text(text, encoding="utf-8")
+    kept = [record for mine in found.values() for record in mine["kept"] if record.get("look", True)]
+    (new / "report.html").write_text(report.page(content, problems, kept, new), encoding="utf-8")
+    (new / "report.json").write_text(json.dumps(content, indent=1))
+    counted = {name: value for name, value in content.items() if name not in ("compared", "perplexity")}
+    shown = ("pass_at_k", "counts", "template", "temperature")
+    counted["models"] = {
+        label: {name: value for name, value in result.items() if name.startswith(shown)}
+        for label, result in content["models"].items()
+    }
+    (new / "passk.json").write_text(json.dumps(counted, indent=1))
+    for name in FILES:
+        if (new / name).exists():
+            os.replace(new / name, out / name)
+        elif name in PICTURES:  # of a study with more models
+            (out / name).unlink(missing_ok=True)
+    new.rmdir()
 
 
 # --- the command line -----------------------------------------------------------------------------------------------
@@ -319,7 +282,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--shard", type=shard, default=(1, 1), metavar="I/N", help="sample only part I of N, on one of several machines"
     )
     parser.add_argument("--regrade", action="store_true", help="grade the samples in --out again, without sampling")
-    parser.add_argument("--overwrite", action="store_true", help="delete the study in --out and start again")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="delete the study in --out, finished or not, and start again"
+    )
     parser.add_argument(
         "--allow-code-execution",
         action="store_true",
@@ -341,6 +306,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def complete(settings: argparse.Namespace) -> None:
     """Raise BadInput for what cannot work, and fill in what was left open."""
+    settings.models = [
+        str(Path(model)) if Path(model).is_dir() else model for model in settings.models
+    ]  # no "/" at the end
+    if TEACHER in settings.models:
+        raise BadInput(
+            f"MODEL {TEACHER}: is what the report calls the responses of --teacher; give ./{TEACHER}/. a name"
+        )
     if len(set(settings.models)) < len(settings.models):
         raise BadInput("MODEL: the same model is named twice; name each once")
     if settings.limit is None and (settings.recipe is None or settings.data == "toy"):
@@ -362,8 +334,14 @@ def complete(settings: argparse.Namespace) -> None:
         )
     if settings.match_entropy and (len(settings.models) < 2 or settings.temperature == 0):
         raise BadInput("--match-entropy: needs a base, a trained model and a --temperature above 0")
-    if settings.regrade and (settings.overwrite or settings.shard[1] > 1):
+    sharded = settings.shard[1] > 1
+    if settings.regrade and (settings.overwrite or sharded):
         raise BadInput("--regrade: keeps the samples as they are; leave out --overwrite and --shard")
+    if sharded and (settings.overwrite or settings.match_entropy):
+        flag = "--overwrite" if settings.overwrite else "--match-entropy"
+        raise BadInput(f"{flag}: not with --shard; give it to one command on one machine, before or after")
+    if settings.teacher and not settings.perplexity:
+        raise BadInput("--teacher: its responses are read for their perplexity; leave out --perplexity 0")
     if settings.dtype == "auto" and settings.data == "toy":
         settings.dtype = "float32"  # too small to gain from less
     settings.device, settings.compute = resolve_device(settings.device, settings.dtype)

@@ -3,11 +3,11 @@
 Pure functions on counts: of n samples of a problem, c were correct. From "Does Reinforcement Learning Really
 Incentivize Reasoning Capacity in LLMs Beyond the Base Model?" (2504.13837):
 
-    pass_at_k                  1 - C(n-c, k) / C(n, k), Chen et al.'s estimator (2107.03374)       section 2.2
+    pass_at_k                  1 - C(n-c, k) / C(n, k), Chen et al.'s estimator (2107.03374)       appendix A.2
     interval, crossing         how sure a curve, a difference of two and their crossing are        (not in the paper)
     accuracy_histogram         how many problems are solved never, seldom, always                  Figure 5
     coverage                   which problems only one of two models can solve                     v5, Table 2
-    sampling_efficiency_gap    base pass@256 - trained pass@1                                      section 3.6
+    sampling_efficiency_gap    base pass@256 - trained pass@1                                      section 4.3
     majority_at_k              what a vote of k samples would get                                  (to compare with)
 
 Differs from the released evaluator: it pads a problem with too few samples, here that is an error.
@@ -38,9 +38,7 @@ def pass_at_k(n, c, k):
     # logs. The k! cancels. Its rounding error is about 1e-11 at n = 10,000.
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, (n.max() if n.size else 0) + 1)))])
     wrong = n - c
-    misses = np.maximum(
-        wrong - k, 0
-    )  # where wrong < k every subset holds a correct sample; the value there is replaced below
+    misses = np.maximum(wrong - k, 0)  # where wrong < k every subset holds a correct sample: see below
     log_ratio = log_factorial[wrong] - log_factorial[misses] - log_factorial[n] + log_factorial[n - k]
     # -expm1(x) is 1 - exp(x) without losing the digits of a small pass@k.
     estimate = np.where(wrong < k, 1.0, -np.expm1(log_ratio))
@@ -116,7 +114,7 @@ def crossing(curve_a, curve_b, ks=None, level: float = 0.95, draws: int = 2000, 
 
     curve_a, curve_b: `problem_curves` of two models on the same problems, [problems, len(ks)], or two curves [len(ks)],
     which have no interval. ks: ascending; default 1, 2, 4 ... Between two of them the difference is taken as linear in
-    log k. (The paper reads the crossing off its Figure 2: Qwen2.5-7B on MATH-500 between 8 and 16.)
+    log k. (In the paper's Figure 2 the curves of Qwen2.5-7B on MATH-500 cross between 8 and 16.)
 
     The interval is over bootstrap samples of the problems, paired. In one of them the model that ends ahead may be so
     from the start (its crossing counts as the smallest k) or not be ahead at the end (infinity).
@@ -146,7 +144,8 @@ def positions(lead: np.ndarray, ks: np.ndarray) -> np.ndarray:
     last = np.where(behind.any(axis=1), np.minimum(last, lead.shape[1] - 2), 0)
     rows = np.arange(len(lead))
     before, after = lead[rows, last], lead[rows, last + 1]
-    share = before / np.where(before == after, 1, before - after)  # of the way in log k from one to the next
+    # Of the way in log k from one to the next; for rows that never rise above 0 it means nothing.
+    share = np.clip(before / np.where(before == after, 1, before - after), 0, 1)
     log_k = np.log(ks[last]) + share * (np.log(ks[last + 1]) - np.log(ks[last]))
     found = np.where(behind.any(axis=1), np.exp(log_k), ks[0])
     return np.where(lead[:, -1] > 0, found, np.inf)
@@ -186,7 +185,7 @@ def coverage(base_c, trained_c) -> dict[str, list[int]]:
 def sampling_efficiency_gap(base_pass_at_k: float, trained_pass_at_1: float) -> float:
     """How far one try of the trained model is from many tries of its base, in percentage points; lower is better.
 
-    The paper's Delta_SE (section 3.6) with k = 256: 0 would mean that training has made every problem certain that the
+    The paper's Delta_SE (section 4.3) with k = 256: 0 would mean that training has made every problem certain that the
     base model can solve at all. Its GRPO on Omni-MATH: 69.1 - 25.1 = 44.0 points.
     """
     return 100 * (base_pass_at_k - trained_pass_at_1)
@@ -196,8 +195,9 @@ def majority_at_k(answers, correct, ks, draws: int = 200, seed: int = 0) -> np.n
     """The probability that the most frequent answer among k samples is right: [len(ks)], for one problem.
 
     Pass@k asks whether somebody who knows the answer would find it among k samples; consensus asks what somebody gets
-    who does not. answers: n hashable answers, None for none, which has no vote; correct: n truth values. All right
-    answers are one answer, however they are written; answers that tie share the win.
+    who does not. answers: n hashable answers, None for none, which has no vote; correct: n truth values. Answers that
+    tie share the win. All right answers are one answer, however they are written, and wrong ones are told apart by
+    their text: where wrong answers have several spellings, this is an upper bound.
 
     A mean over `draws` random orders of the n samples, of which the first k vote; exact for k = n.
     """

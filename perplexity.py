@@ -5,11 +5,11 @@ Perplexity, from "Does Reinforcement Learning Really Incentivize Reasoning Capac
     PPL_m(Y | x) = exp( - 1/T sum_t log p_m(y_t | x, y_<t) )
 
 of responses Y of one model (or of a teacher) under another. If what the trained model writes has a low perplexity under
-its base, the base could have written it. Medians per problem, as in the paper's Figure 6 and appendix C.4.
+its base, the base could have written it. Here the median of each problem's responses, as in the paper's appendix C.4.
 
-Entropy matching (the paper's appendix on temperature): training lowers the entropy of a model's words, and a model with
-less spread has less chance to stumble on a solution in many tries. So the trained model is sampled at the temperature
-at which its words are as spread as its base's, and compared again.
+Entropy matching (its section 4.5): training lowers the entropy of a model's words, and a model with less spread has
+less chance to stumble on a solution in many tries. So the trained model is sampled at the temperature at which its
+words are as spread as its base's, and compared again.
 
 Differs from the paper: it does not say at which temperature its perplexities are; here it is 1, the model as it is. The
 end token counts as a token of the response.
@@ -18,21 +18,23 @@ end token counts as a token of the response.
 import math
 import random
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 import data
 import toy
 from data import BadInput, Problem
 from generate import KEPT
 from grpo import micro_batches, score
-from models import end_tokens, load_model
-from samples import Ready, sample
+from models import load_model
+from samples import Entry, Ready, sample
 
 WARMEST, COLDEST, STEP = 4.0, 0.05, 1.25  # temperatures tried for a match, and their ratio on the way to a bracket
-MATCHING = 16  # samples of each problem that an entropy is estimated from: a few long ones weigh much
+MATCHING = 2880  # samples that an entropy is estimated from, at most 16 of a problem: a few long ones weigh much
 TEACHER = "teacher"
 
 
@@ -41,54 +43,65 @@ TEACHER = "teacher"
 
 def perplexity(logps) -> float:
     """exp of minus the mean log-probability of a response's tokens: 1 if every token was certain, V if all were one."""
-    return math.exp(-float(np.mean(logps)))
+    return math.exp(-torch.as_tensor(logps).mean().item())
 
 
 @torch.inference_mode()
-def token_values(policy, pairs: list[tuple[list[int], list[int]]]) -> list[tuple[list[float], list[float]]]:
-    """(log-probabilities, self-certainties) of the tokens of each response, in nats, at temperature 1.
+def token_values(policy, pairs: list[tuple[list[int], np.ndarray]]) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """For each response its number, and the log-probabilities and self-certainties of its tokens, in nats, [T] each.
 
-    pairs: (prompt, response), token ids. Through the same head as in training (grpo.score), rows of like length
-    together.
+    pairs: (prompt, response), token ids. At temperature 1, through the same head as in training (grpo.score), rows of
+    like length together, and one batch at a time: the values of a whole study would not fit.
     """
     lengths = torch.tensor([len(prompt) + len(response) for prompt, response in pairs])
-    values: list = [None] * len(pairs)
     for batch in micro_batches(lengths, 8192 if policy.device.type == "cuda" else 1024):
         token_ids = torch.zeros(len(batch), int(lengths[batch].max()), dtype=torch.long)  # [n, S]
         mask = torch.zeros_like(token_ids)
         for row, i in enumerate(batch.tolist()):
             prompt, response = pairs[i]
-            token_ids[row, : len(prompt) + len(response)] = torch.tensor(prompt + response)
-            mask[row, len(prompt) : len(prompt) + len(response)] = 1
+            token_ids[row, : len(prompt)] = torch.tensor(prompt)
+            token_ids[row, len(prompt) : lengths[i]] = torch.from_numpy(response)
+            mask[row, len(prompt) : lengths[i]] = 1
         logps, certainty = (x.cpu() for x in score(policy, token_ids.to(policy.device), mask.to(policy.device)))
         for row, i in enumerate(batch.tolist()):
-            here = mask[row].bool()
-            values[i] = logps[row, here].tolist(), certainty[row, here].tolist()
-    return values
+            yield i, logps[row, mask[row].bool()], certainty[row, mask[row].bool()]
 
 
-def response_tokens(record: dict, policy, tokenizer) -> list[int]:
-    """The tokens of a response for this model: those that were sampled if they mean the same text to its tokenizer,
-    else those of the text, and an end token behind it if it had ended."""
-    tokens = record.get("tokens")
-    if tokens and tokenizer.decode(tokens, skip_special_tokens=True) == record["text"]:
-        return tokens
-    ids = tokenizer(record["text"], add_special_tokens=False)["input_ids"]
-    return ids if record.get("truncated") else [*ids, end_tokens(policy, tokenizer)[0]]
+def response_tokens(record: dict, tokenizer) -> np.ndarray:
+    """The tokens of a response for this model: those that were sampled, if they mean the same text to its tokenizer.
 
-
-def teacher_responses(path: str | None, problems: list[Problem], number: int) -> list[dict]:
-    """Responses that no model of the study wrote, at most `number` to a problem: {"problem": index, "text"} each.
-
-    path: a .jsonl file with the columns problem (or question, or prompt: the text of a problem of the study) and
-    response. Without one, on the toy: chains without a slip, as toy.py writes them. Raises BadInput.
+    Else those of the text, without an end token: of several, the one that this model would have used is not known.
     """
+    if "tokens" in record and tokenizer.decode(record["tokens"], skip_special_tokens=True) == record["text"]:
+        return record["tokens"]
+    return np.array(tokenizer(record["text"], add_special_tokens=False)["input_ids"], dtype=np.int32)
+
+
+def pieces(tokens: np.ndarray, tokenizer) -> list[str]:
+    """What each token adds to the text. A character of several tokens belongs to the last of them."""
+    texts, waiting = [], []
+    for token in tokens.tolist():
+        waiting.append(token)
+        text = tokenizer.decode(waiting)
+        whole = not text.endswith("\ufffd") or len(waiting) == 4  # no character has more bytes
+        texts.append(text if whole else "")
+        waiting = [] if whole else waiting
+    if waiting:  # cut off in the middle of a character
+        texts[-1] = text
+    return texts
+
+
+def teacher_responses(problems: list[Problem], settings) -> list[dict]:
+    """Responses that no model of the study wrote, at most --perplexity to a problem: {"problem": index, "text"} each.
+
+    From --teacher, a .jsonl file with the columns problem (or question, or prompt: the text of the problem as the model
+    is given it) and response; without one, on the toy: chains without a slip, as toy.py writes them. Raises BadInput.
+    """
+    path, number = settings.teacher, settings.perplexity
     if path is None:
-        if problems[0].kind != "number":
-            return []
         return [
             {"problem": i, "text": toy.reason(problem.prompt, random.Random(f"teacher-{i}-{j}"))}
-            for i, problem in enumerate(problems)
+            for i, problem in enumerate(problems if settings.data == "toy" else [])
             for j in range(number)
         ]
     if not Path(path).is_file():
@@ -107,30 +120,31 @@ def teacher_responses(path: str | None, problems: list[Problem], number: int) ->
     return found
 
 
-def perplexities(models: list[tuple[str, str]], written: dict[str, list[dict]], problems, settings) -> list[dict]:
+def perplexities(entries: list[Entry], written: dict[str, list[dict]], problems: list[Problem], settings) -> list[dict]:
     """Who finds whose responses how likely: what every writer wrote under the base, and under the writer itself.
 
-    models: (label, model) of each, the base first; written: label -> records to score (a teacher's under TEACHER).
-    Returns {"writer", "reader", "problems": {index: median perplexity}} each. Records that their own writer has scored
-    are given "logps" and "certainty", a number for each token.
+    entries: the study's, the base first; written: label -> records to score (a teacher's under TEACHER). Returns
+    {"writer", "reader", "problems": {index: median perplexity}} each. Records under "look" are given "pieces", "logps"
+    and "certainty", something for each token, by the model that wrote them.
     """
-    table, (base, _) = [], models[0]
-    for reader, model in models:
-        policy, tokenizer = load_model(model, settings.device, settings.compute)
+    table, base = [], entries[0].model
+    own = {entry.label: entry.model for entry in entries}
+    for reader in dict.fromkeys(own.values()):
+        policy = tokenizer = None  # frees the model before the next is loaded
+        policy, tokenizer = load_model(reader, settings.device, settings.compute)
         prompts = [data.encode_prompt(problem, tokenizer, settings.template) for problem in problems]
-        for writer in written if reader == base else [reader]:
-            responses = [response_tokens(record, policy, tokenizer) for record in written[writer]]
-            pairs = [(prompts[r["problem"]], ids) for r, ids in zip(written[writer], responses, strict=True)]
+        for writer, records in written.items():
+            if reader not in (base, own.get(writer)):
+                continue
             by_problem = defaultdict(list)
-            for record, ids, (logps, certainty) in zip(
-                written[writer], responses, token_values(policy, pairs), strict=True
-            ):
-                if record.get("sample", 0) < settings.perplexity:  # others were kept to look at, for being right
-                    by_problem[record["problem"]].append(perplexity(logps))
-                if writer == reader:
-                    record |= {"tokens": ids, "logps": logps, "certainty": certainty}
-                    record["pieces"] = [tokenizer.decode([token]) for token in ids]
-            medians = {i: float(np.median(values)) for i, values in by_problem.items()}
+            pairs = [(prompts[record["problem"]], response_tokens(record, tokenizer)) for record in records]
+            for i, logps, certainty in token_values(policy, pairs):
+                if records[i].get("sample", 0) < settings.perplexity:  # others were kept to look at, for being right
+                    by_problem[records[i]["problem"]].append(perplexity(logps))
+                if own.get(writer) == reader and records[i]["look"]:
+                    records[i] |= {"logps": logps.tolist(), "certainty": certainty.tolist()}
+                    records[i]["pieces"] = pieces(pairs[i][1], tokenizer)
+            medians = {i: float(np.median(values)) for i, values in sorted(by_problem.items())}
             table.append({"writer": writer, "reader": reader, "problems": medians})
     return table
 
@@ -142,8 +156,15 @@ def mean_entropy(ready: Ready, temperature: float, settings) -> float:
     """The entropy of the sampling distribution (before top-p), nats, mean over the tokens of a few samples of each
     problem. Always of the same random numbers, so that it is a smooth function of the temperature."""
     total = tokens = 0.0
-    number = min(MATCHING, settings.samples)
-    for record in sample(ready, range(len(ready.prompts)), number, temperature, settings):
+    P = len(ready.prompts)
+    number = min(16, settings.samples, max(1, MATCHING // P))
+    for record in tqdm(
+        sample(ready, range(P), number, temperature, settings),
+        desc=f"entropy at T={temperature:g}",
+        total=number * P,
+        unit=" samples",
+        leave=False,
+    ):
         total += record["entropy"] * len(record["tokens"])
         tokens += len(record["tokens"])
     KEPT.pop(ready.policy, None)
@@ -151,27 +172,29 @@ def mean_entropy(ready: Ready, temperature: float, settings) -> float:
 
 
 def matching_temperature(ready: Ready, target: float, settings) -> float:
-    """The temperature at which the model's mean entropy is `target`, to 1 % of it. Raises BadInput if there is none.
+    """The temperature, in hundredths, at which the model's mean entropy is within 1 % of `target`, or nearest to it.
+    Raises BadInput if there is none.
 
     Away from the study's temperature by factors of STEP until the target lies between two, then where a straight line
-    between them says. (Where the entropy jumps over the target, to a temperature of 0.005.)
+    between them says.
     """
-    tried = {settings.temperature: mean_entropy(ready, settings.temperature, settings)}
-    factor = STEP if tried[settings.temperature] < target else 1 / STEP
-    low = high = settings.temperature
+    start = settings.temperature
+    tried = {start: mean_entropy(ready, start, settings)}
+    factor = STEP if tried[start] < target else 1 / STEP
+    before, here = start, start
     while not min(tried.values()) <= target <= max(tried.values()):
-        low, high = (high, high * factor) if factor > 1 else (low * factor, low)
-        end = high if factor > 1 else low
-        if not COLDEST <= end <= WARMEST:
+        before, here = here, round(here * factor, 2)
+        if not COLDEST <= here <= WARMEST:
             raise BadInput(
                 f"--match-entropy: no temperature from {COLDEST} to {WARMEST} gives {target:.2f} nats a token"
             )
-        tried[end] = mean_entropy(ready, end, settings)
+        tried[here] = mean_entropy(ready, here, settings)
+    low, high = sorted((before, here))
     best = min(tried, key=lambda temperature: abs(tried[temperature] - target))
-    while abs(tried[best] - target) > 0.01 * target and high - low > 0.005:
+    while abs(tried[best] - target) > 0.01 * target and high - low > 0.015:
         share = (target - tried[low]) / (tried[high] - tried[low])
-        middle = low + min(max(share, 0.1), 0.9) * (high - low)
+        middle = round(min(max(low + share * (high - low), low + 0.01), high - 0.01), 2)
         tried[middle] = mean_entropy(ready, middle, settings)
         low, high = (middle, high) if tried[middle] < target else (low, middle)
         best = min(tried, key=lambda temperature: abs(tried[temperature] - target))
-    return round(best, 2)
+    return best

@@ -12,9 +12,10 @@ from passk import BINS
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
-COLORS = ("#9ecae1", "#08519c", "#fdae6b", "#31a354", "#756bb1", "#636363")  # the base is pale, the first model dark
-HATCHES = ("", "//", "..", "xx", "\\\\", "--")
-MARKERS = "osD^v*"
+# The base is pale, the first trained model dark. More than nine models begin again.
+COLORS = ("#9ecae1", "#08519c", "#fdae6b", "#31a354", "#756bb1", "#636363", "#e377c2", "#bcbd22", "#8c564b")
+HATCHES = ("", "//", "..", "xx", "\\\\", "--", "oo", "||", "**")
+MARKERS = "osD^v*Xp<"
 
 
 def names_of(labels) -> dict[str, str]:
@@ -29,14 +30,15 @@ def save(figure, path: Path) -> None:
 
 
 def pass_at_k(content: dict, path: Path) -> None:
-    """Every model's curve with its interval: solid for correct answers, dashed for those with a valid chain."""
+    """Every model's curve: solid for correct answers, dashed for those with a valid chain. The bands are the intervals
+    of the base and the first trained model; more of them would hide each other."""
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     called = names_of(content["models"])
     for i, (label, result) in enumerate(content["models"].items()):
-        color = COLORS[i % 6] if i else "#3182bd"  # a line wants more colour than an area
-        look = {"color": color, "marker": MARKERS[i % 6], "markersize": 5}
+        color = COLORS[i % 9] if i else "#3182bd"  # a line wants more colour than an area
+        look = {"color": color, "marker": MARKERS[i % 9], "markersize": 5}
         axes.plot(content["k"], result["pass_at_k_correct"], "-", label=f"{called[label]}: correct answer", **look)
-        if "interval_correct" in result:
+        if "interval_correct" in result and i < 2:
             axes.fill_between(content["k"], *result["interval_correct"], color=color, alpha=0.12, linewidth=0)
         if "pass_at_k_valid" in result:
             name = f"{called[label]}: correct, valid chain"
@@ -57,7 +59,7 @@ def histogram(content: dict, path: Path) -> None:
     models, places, called = content["models"], np.arange(len(BINS)), names_of(content["models"])
     width = 0.86 / len(models)
     for i, (label, result) in enumerate(models.items()):
-        look = {"color": COLORS[i % 6], "hatch": HATCHES[i % 6], "edgecolor": "black", "linewidth": 0.6}
+        look = {"color": COLORS[i % 9], "hatch": HATCHES[i % 9], "edgecolor": "black", "linewidth": 0.6}
         offset = (i - (len(models) - 1) / 2) * width
         axes.bar(places + offset, result["histogram_correct"], width, label=called[label], **look)
     axes.set_xticks(places, ["0", *(f"to .{i}" for i in range(1, 10)), "to <1", "1"], fontsize=9)
@@ -86,9 +88,11 @@ def coverage(content: dict, path: Path) -> None:
             number = len(cells[cell])
             label = cell.replace("_", " ") if row == 0 else None
             axes.barh(row, number, left=left, color=color, hatch=hatch, edgecolor="black", linewidth=0.6, label=label)
-            if number >= 0.025 * content["problems"]:  # narrower than its own number
+            if number >= 0.03 * content["problems"]:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
                 axes.text(left + number / 2, row, str(number), ha="center", va="center", fontsize=10, bbox=box)
+            elif number:  # narrower than its own number
+                axes.text(left + number / 2, row - 0.42, str(number), ha="center", va="bottom", fontsize=9)
             left += number
     axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=9)
     axes.invert_yaxis()

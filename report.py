@@ -20,6 +20,7 @@ from pictures import names_of
 
 PAGE = Path(__file__).with_name("page.html")
 ROOM = 3_500_000  # bytes of samples in report.html, which with its pictures stays under 5 MB
+LONGEST = 1_000  # characters of a problem or its answer there
 KINDS = {"correct": "", "valid": ", valid chains"}
 CELLS = {"both": "both", "base_only": "base only", "trained_only": "trained only", "neither": "neither"}
 
@@ -42,20 +43,21 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
-def lines(content: dict) -> list[tuple[str, str, str]]:
+def curves(content: dict) -> list[tuple[str, str, str]]:
     """(model, kind, the row's name) of every curve: correct answers of each model, then, on the toy, valid chains."""
     models, called = content["models"], names_of(content["models"])
     kinds = [kind for kind in KINDS if f"pass_at_k_{kind}" in next(iter(models.values()))]
     return [(model, kind, called[model] + KINDS[kind]) for kind in kinds for model in models]
 
 
-def solved(content: dict) -> Table:
+def solved_table(content: dict) -> Table:
     """pass@k of every model."""
     note = f"pass@k: {content['problems']} problems, {content['samples']} samples each, T = {content['temperature']:g}"
     note += f", top-p {content['top_p']:g}" * (content["top_p"] < 1)
+    note += f", at most {content['max_new_tokens']} tokens, template {content['template']}"
     rows = [
         [name, *(f"{value:.3f}" for value in content["models"][model][f"pass_at_k_{kind}"])]
-        for model, kind, name in lines(content)
+        for model, kind, name in curves(content)
     ]
     return Table("What is solved in k tries?", [note], tries(content), rows, "passk.png")
 
@@ -65,30 +67,39 @@ def tries(content: dict) -> list[str]:
     return ["", *(f"k={k}" for k in content["k"])]
 
 
-def difference(content: dict) -> Table:
+def at_k(k: float) -> str:
+    """A number of tries between two of the grid."""
+    return f"{k:.1f}" if k < 10 else f"{k:.0f}"
+
+
+def difference_table(content: dict, kind: str) -> Table:
     """Each trained model's pass@k minus the base's, and where the curves cross."""
     compared, called, base = content["compared"], names_of(content["models"]), next(iter(content["models"]))
     notes = ["Trained minus base, with 95 % intervals over problems, paired."]
-    for model, kind, name in lines(content):
-        if model == base:
-            continue
-        ends, found = compared[model][f"difference_{kind}"][-1], compared[model][f"crossing_{kind}"]
+    for model, pair in compared.items():
+        ends, found = pair[f"difference_{kind}"][-1], pair[f"crossing_{kind}"]
         if found is None:
             place = "ends where the base's does" if abs(ends) < 1e-9 else "does not cross the base's"
-            notes.append(f"{name}: its curve {place}, up to k = {content['samples']}.")
+            notes.append(f"{called[model]}: its curve {place}, up to k = {content['samples']}.")
         else:
             k, low, high = found
-            ahead, behind = (called[base], name) if ends < 0 else (name, called[base])
-            high = f"beyond {content['samples']}" if high is None else f"{high:.0f}"
-            notes.append(f"{ahead} overtakes {behind} at k = {k:.0f} (95 % interval {low:.0f} to {high}).")
+            ahead, behind = (base, model) if ends < 0 else (model, base)
+            low = "1 or less" if low == 1 else at_k(low)  # in that bootstrap sample it is ahead from the start
+            high = f"beyond {content['samples']}" if high is None else at_k(high)
+            notes.append(
+                f"{called[ahead]} overtakes {called[behind]} at k = {at_k(k)} (95 % interval {low} to {high})."
+            )
     rows = []
     for i, k in enumerate(content["k"]):
-        cells = [(p["difference_correct"], *p["difference_interval_correct"]) for p in compared.values()]
+        cells = [(pair[f"difference_{kind}"], *pair[f"difference_interval_{kind}"]) for pair in compared.values()]
         rows.append([f"k={k}", *("{} [{}, {}]".format(*(signed(curve[i]) for curve in cell)) for cell in cells)])
-    return Table("Is the difference more than chance?", notes, ["", *(called[model] for model in compared)], rows)
+    question = "Is the difference more than chance?"
+    if kind == "valid":
+        question = "And if lucky guesses do not count, only valid chains?"
+    return Table(question, notes, ["", *(called[model] for model in compared)], rows)
 
 
-def histogram(content: dict) -> Table:
+def histogram_table(content: dict) -> Table:
     """The paper's 12 bins."""
     models = content["models"]
     rows = [[BINS[i], *(str(result["histogram_correct"][i]) for result in models.values())] for i in range(len(BINS))]
@@ -96,11 +107,11 @@ def histogram(content: dict) -> Table:
     return Table("How often is a problem solved?", [note], ["", *names_of(models).values()], rows, "histogram.png")
 
 
-def coverage(content: dict) -> Table:
+def coverage_table(content: dict) -> Table:
     """The 2 x 2 table of every trained model and the base."""
     found = [
         (content["compared"][model][f"coverage_{kind}"], name)
-        for model, kind, name in lines(content)
+        for model, kind, name in curves(content)
         if model in content["compared"]
     ]
     rows = [[CELLS[cell], *(str(len(cells[cell])) for cells, _ in found)] for cell in CELLS]
@@ -109,30 +120,31 @@ def coverage(content: dict) -> Table:
     return Table("Which problems can only one of them solve?", [note], columns, rows, "coverage.png")
 
 
-def gap(content: dict) -> Table:
+def gap_table(content: dict) -> Table:
     """The sampling-efficiency gap."""
-    models, base, rows = content["models"], next(iter(content["models"])), []
-    for model, kind, name in lines(content):
-        if model != base:
-            many, one = models[base][f"pass_at_k_{kind}"][-1], models[model][f"pass_at_k_{kind}"][0]
+    models, many, rows = content["models"], min(256, content["samples"]), []
+    for model, kind, name in curves(content):
+        if model in content["compared"]:
+            one = models[model][f"pass_at_k_{kind}"][0]
             points = content["compared"][model][f"sampling_efficiency_gap_{kind}"]
-            rows.append([name, f"{many:.3f}", f"{one:.3f}", f"{points:.1f}"])
-    columns = ["", f"base pass@{content['samples']}", "its own pass@1", "gap in points"]
+            rows.append([name, f"{one + points / 100:.3f}", f"{one:.3f}", f"{points:.1f}"])
     note = "The sampling-efficiency gap: lower is better."
+    note += " (The paper's has k = 256: with fewer samples it is smaller.)" * (many < 256)
+    columns = ["", f"base pass@{many}", "its own pass@1", "gap in points"]
     return Table("How far is one try from the base's many?", [note], columns, rows)
 
 
-def majority(content: dict) -> Table:
+def majority_table(content: dict) -> Table:
     """What a vote gets."""
     called = names_of(content["models"])
     rows = [
         [called[model], *(f"{v:.3f}" for v in result["majority_at_k"])] for model, result in content["models"].items()
     ]
-    note = "The most frequent answer of k samples is right (no key is needed to pick it)."
+    note = "How often the most frequent answer of k samples is right."
     return Table("And if nobody tells which answer is right?", [note], tries(content), rows)
 
 
-def perplexity(content: dict) -> Table:
+def perplexity_table(content: dict) -> Table:
     """Quartiles of the problems' median perplexities."""
     called, rows = names_of(content["models"]), []
     for row in content["perplexity"]:
@@ -143,7 +155,7 @@ def perplexity(content: dict) -> Table:
     return Table("Could the base have said it?", [note], ["", "25 %", "50 %", "75 %"], rows, "perplexity.png")
 
 
-def spread(content: dict) -> Table:
+def spread_table(content: dict) -> Table:
     """Entropy and what else describes the samples."""
     forms = {"temperature": ".2f", "entropy": ".3f", "completion_tokens": ".1f", "answered": ".3f", "truncated": ".3f"}
     called = names_of(content["models"])
@@ -157,10 +169,20 @@ def spread(content: dict) -> Table:
 
 def tables(content: dict) -> list[Table]:
     """The study as tables, in the order in which one would ask. content: what eval.run returns."""
-    several = content["compared"] and content["problems"] > 1  # an interval is over problems
-    wanted = {solved: True, difference: several, histogram: True, coverage: content["compared"]}
-    wanted |= {gap: content["compared"], majority: True, perplexity: content["perplexity"], spread: True}
-    return [table(content) for table, there in wanted.items() if there]
+    first, compared = next(iter(content["models"].values())), content["compared"]
+    found = [solved_table(content)]
+    if compared and content["problems"] > 1:  # an interval is over problems
+        found.append(difference_table(content, "correct"))
+    found.append(histogram_table(content))
+    if compared:
+        found += [coverage_table(content), gap_table(content)]
+    if compared and content["problems"] > 1 and "pass_at_k_valid" in first:
+        found.append(difference_table(content, "valid"))
+    if "majority_at_k" in first:
+        found.append(majority_table(content))
+    if content["perplexity"]:
+        found.append(perplexity_table(content))
+    return [*found, spread_table(content)]
 
 
 def as_text(found: list[Table]) -> str:
@@ -180,7 +202,7 @@ def review(number: int, counts: dict[str, list[int]], n: int, problems: list, re
     """The hardest problems that each model has solved, with every correct completion, for a person to read (markdown).
 
     counts: model -> correct samples of each problem. A right answer may be a lucky guess, and at large k one is enough.
-    So the authors read the correct responses to the problems solved in less than 5 % of the tries (section 3.2): of
+    So the authors read the correct responses to the problems solved in less than 5 % of the tries (section 3.1): of
     25 of GSM8K, the base model had a valid chain in 24.
     """
     wanted = {}
@@ -225,55 +247,69 @@ def as_html(table: Table, folder: Path) -> str:
     return "\n".join(parts)
 
 
-def selection(records: list[dict], room: int) -> dict[int, list[list]]:
-    """As many records as fit into `room` bytes, by problem: in rounds, each of which takes one more of every model and
-    problem, so that no problem is left out because another one's texts are long."""
-    queues, chosen, used = {}, {}, 0
+def in_rounds(records: list[dict], room: int, size) -> list[dict]:
+    """As many records as fit into `room`, by their size(record).
+
+    In rounds, each of which takes one more of every model for every problem; of a problem all models or none, so that
+    what is shown of them can be compared.
+    """
+    queues, chosen, taken = {}, [], True  # queues: problem -> model -> records
     for record in records:
-        queues.setdefault((record["problem"], record["model"]), []).append(record)
-    taken = True
-    while taken and queues:
+        queues.setdefault(record["problem"], {}).setdefault(record["model"], []).append(record)
+    while taken:
         taken = False
-        for key, queue in list(queues.items()):
-            record = queue.pop(0)
-            if not queue:
-                del queues[key]
-            pieces = record.get("pieces", [record["text"]])
-            numbers = [[round(value, 2) for value in record.get(name, [])] for name in ("certainty", "logps")]
-            flags = [int(record["correct"]), int(record.get("valid", record["correct"])), int(record["truncated"])]
-            entry = [record["model"], record["sample"], flags, pieces, *numbers]
-            size = len(json.dumps(entry))
-            if used + size <= room:
-                used += size
-                chosen.setdefault(key[0], []).append(entry)
+        for queue in queues.values():
+            group = [waiting.pop(0) for waiting in queue.values() if waiting]
+            needed = sum(map(size, group))
+            if group and needed <= room:
+                room -= needed
+                chosen += group
                 taken = True
     return chosen
+
+
+def to_look_at(records: list[dict]) -> list[dict]:
+    """The records that may find room on the page: at least 10 bytes a token there."""
+    return in_rounds(records, ROOM, lambda record: 10 * len(record["tokens"]))
+
+
+def encoded(record: dict) -> list:
+    """A record as the page has it: model, sample, [right, valid, truncated], pieces, self-certainties, log-probs."""
+    numbers = [[round(value, 2) for value in record.get(name, [])] for name in ("certainty", "logps")]
+    flags = [int(record["correct"]), int(record.get("valid", record["correct"])), int(record["truncated"])]
+    return [record["model"], record["sample"], flags, record.get("pieces", [record["text"]]), *numbers]
+
+
+def as_data(value) -> str:
+    """JSON for a script element: "<" is written as an escape, so that no text can end the element that holds it."""
+    return json.dumps(value).replace("<", "\\u003c")
 
 
 def page(content: dict, problems: list, records: list[dict], folder: Path) -> str:
     """report.html, with the pictures that lie in `folder`. What a model wrote is data there, never markup."""
     sections = "\n".join(as_html(table, folder) for table in tables(content))
-    chosen = selection(records, ROOM)
+    chosen = {}
+    for record in in_rounds(records, ROOM, lambda record: len(as_data(encoded(record)))):
+        chosen.setdefault(record["problem"], []).append(encoded(record))
     right = {name: result["counts_correct"] for name, result in content["models"].items()}
     shown = {
         "models": list(content["models"]),
         "n": content["samples"],
-        "shaded": bool(content["perplexity"]),
+        "total": content["problems"],
+        "shaded": any(entry[5] for entries in chosen.values() for entry in entries),
         "chains": content["data"] == "toy",
         "problems": [
-            {"index": i, "prompt": problems[i].prompt, "answer": problems[i].answer}
+            # A gold can be a whole test suite.
+            {"index": i, "prompt": problems[i].prompt[:LONGEST], "answer": problems[i].answer[:LONGEST]}
             | {"right": [counts[i] for counts in right.values()], "samples": chosen[i]}
             for i in sorted(chosen)
         ],
     }
-    names = ", ".join(content["models"])
-    subtitle = f"{names}: {content['problems']} problems of {content['data']}, {content['samples']} samples each."
-    # "<" is written as an escape: no text can end the script element that holds it.
-    coded = json.dumps(shown).replace("<", "\\u003c")
-    filled = PAGE.read_text(encoding="utf-8")
-    values = {"SUBTITLE": html.escape(subtitle), "SECTIONS": sections, "DATA": coded}
-    before, *rest = filled.split("{{")
+    subtitle = f"{', '.join(content['models'])}: {content['problems']} problems of {content['data']}, "
+    subtitle += f"{content['samples']} samples each."
+    values = {"SUBTITLE": html.escape(subtitle), "SECTIONS": sections, "DATA": as_data(shown)}
+    filled, *rest = PAGE.read_text(encoding="utf-8").split("{{")
     for part in rest:  # in one pass, so that nothing inside a value is taken for a place
         name, _, after = part.partition("}}")
-        before += values[name] + after
-    return before
+        filled += values[name] + after
+    return filled

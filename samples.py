@@ -4,23 +4,25 @@ A study is cut into parts: some problems with all their samples, from one model.
 written beside its place and moved there; a part that is there is never done again. So the same command goes on after a
 kill, and several machines can share the parts (--shard). When all are there they become one file, samples.jsonl.gz.
 
-Every sample has random numbers of its own: those of numpy's default_rng([seed, problem, sample]), and that triple is
-recorded with it. Two samples are copies only if the model said the same twice. (Seeds that differ by a hash, or are
-counted up on every machine from 0, are how copies get into released evaluations; and pass@k at large k believes them.)
-The triple does not name the model: models are compared on the same random numbers.
+Every sample has random numbers of its own, those of numpy's default_rng([seed, problem, sample]), and that triple is
+recorded with it. So two samples are alike only if the model said the same twice. (Machines that all count their seeds
+from 0 draw copies, and pass@k at large k believes them.) The triple does not name the model: models are compared on the
+same random numbers.
 
-What a part holds depends on the settings alone, and a part is computed the same way whenever it is. So the file of a
-study that was killed ten times is that of an undisturbed one, to the byte.
+What a part holds depends on the settings alone. Made with the same --rows on the same machine, the file of a study that
+was killed ten times is that of an undisturbed one to the byte; otherwise it is so but for rounding.
 """
 
+import glob
 import gzip
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from itertools import chain, islice
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,11 +39,10 @@ from plan import check_sampler, free_memory, sampling_bytes
 from verify import extract_answer, grade
 
 SAMPLES, STUDY, PARTS = "samples.jsonl.gz", "study.json", "parts"
-# A part has about this many times as many completions as are sampled at once. At the end of a part slots stand empty;
-# a kill loses at most the part at hand.
-SLOTFULS = 4
+# Completions of a part, at least those of one problem. At its end slots stand empty; a kill loses the part at hand.
+PART = 1536
 # What must agree for samples to belong to one study; the models may become more.
-IDENTITY = ("data", "template", "samples", "limit", "top_p", "max_new_tokens", "seed", "rows", "dtype")
+IDENTITY = ("template", "samples", "temperature", "top_p", "max_new_tokens", "seed", "dtype")
 
 
 class Entry(NamedTuple):
@@ -83,7 +84,8 @@ def prepare(model: str, problems: list[Problem], settings) -> Ready:
     free = free_memory(policy.device)
     if needed > free:
         raise BadInput(
-            f"--rows {settings.rows}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free; give fewer"
+            f"--rows {settings.rows}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free; give about "
+            f"{int(0.9 * rows * free / needed)}, or less --max-new-tokens"
         )
     return Ready(policy, tokenizer, prompts)
 
@@ -109,12 +111,13 @@ def sample(ready: Ready, chosen: range, number: int, temperature: float, setting
         slots=settings.rows,
     )
     for ended in ended_rows:
-        columns = (ended[name].tolist() for name in ("owner", "count", "truncated", "tokens"))
-        entropies = ended["values"][:, 1].tolist()
-        for owner, count, truncated, tokens, entropy in zip(*columns, entropies, strict=True):
-            (i, j), mean = places[owner], sum(entropy[:count]) / count
-            record = {"problem": i, "sample": j, "seed": [settings.seed, i, j], "tokens": tokens[:count]}
-            yield record | {"truncated": truncated, "entropy": round(mean, 5)}
+        columns = (ended[name].tolist() for name in ("owner", "count", "truncated"))
+        tokens, entropies = ended["tokens"].cpu(), ended["values"][:, 1].cpu()  # [k, T + 1] each
+        for row, (owner, count, truncated) in enumerate(zip(*columns, strict=True)):
+            i, j = places[owner]
+            record = {"problem": i, "sample": j, "seed": [settings.seed, i, j]}
+            record |= {"tokens": tokens[row, :count].tolist(), "truncated": truncated}
+            yield record | {"entropy": round(entropies[row, :count].mean().item(), 5)}
 
 
 def graded(records: list[dict], problems: list[Problem], settings) -> list[dict]:
@@ -139,35 +142,53 @@ def fingerprint(policy) -> str:
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
-def part_path(out: Path, entry: Entry, number: int) -> Path:
-    """The file of a part: readable, and for no two entries the same."""
-    label = re.sub(r"\W+", "-", entry.label)[-40:].strip("-")
-    return out / PARTS / f"{label}-{hashlib.sha256(entry.label.encode()).hexdigest()[:6]}-{number:05}.jsonl.gz"
+class Part(NamedTuple):
+    """Some problems with all their samples, from one entry."""
+
+    entry: Entry
+    problems: range
+    path: Path
 
 
-def all_parts(entries: list[Entry], problems: int, settings) -> list[tuple[Entry, int, range]]:
-    """(entry, number, problems) of every part, in the order in which the file has them."""
-    size = max(1, SLOTFULS * settings.rows // settings.samples)
-    ranges = [range(first, min(first + size, problems)) for first in range(0, problems, size)]
-    return [(entry, number, chosen) for entry in entries for number, chosen in enumerate(ranges)]
+def all_parts(entries: list[Entry], problems: int, settings, out: Path) -> list[Part]:
+    """The parts of these entries, in the order in which the file has them.
+
+    A part's name carries a hash of what it was drawn with, weights included: one that was copied from elsewhere, or is
+    left from before, is never taken for another.
+    """
+    study, size, parts = read_study(out), max(1, PART // settings.samples), []
+    for entry in entries:
+        drawn_with = json.dumps([entry, study["settings"], study["models"].get(entry.model)])
+        label = re.sub(r"\W+", "-", entry.label)[-40:].strip("-")
+        name = f"{label}-{hashlib.sha256(drawn_with.encode()).hexdigest()[:8]}"
+        for number, first in enumerate(range(0, problems, size)):
+            chosen = range(first, min(first + size, problems))
+            parts.append(Part(entry, chosen, out / PARTS / f"{name}-{number:05}.jsonl.gz"))
+    return parts
 
 
-def write_lines(path: Path, records: Iterator[dict]) -> None:
+def write_lines(path: Path, records: Iterable[dict]) -> None:
     """Write a .jsonl.gz, which is there as a whole or not at all; the same records give the same bytes."""
+    new = f"{path}.{os.getpid()}.new"  # should the same command run twice
     # No time and no name in its header.
-    with open(f"{path}.new", "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
+    with open(new, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
         for record in records:
             lines.write((json.dumps(record) + "\n").encode())
-    os.replace(f"{path}.new", path)
+    os.replace(new, path)
+
+
+def read_lines(path: Path) -> Iterator[dict]:
+    """The records of a .jsonl.gz. Raises BadInput for one that is cut off or broken."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise BadInput(f"{path}: cannot be read ({error}); copy it again, or delete it to sample it again") from None
 
 
 def read_samples(out: Path) -> Iterator[dict]:
     """The records of a finished study, by model, problem and sample. Raises BadInput."""
-    try:
-        with gzip.open(out / SAMPLES, "rt", encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
-    except (OSError, EOFError, ValueError) as error:
-        raise BadInput(f"--out {out}: {SAMPLES} cannot be read ({error}); sample again with --overwrite") from None
+    return read_lines(out / SAMPLES)
 
 
 def sampled_already(out: Path) -> set[str]:
@@ -176,45 +197,60 @@ def sampled_already(out: Path) -> set[str]:
 
 
 def draw(entries: list[Entry], problems: list[Problem], settings, out: Path) -> bool:
-    """Sample what is missing, and merge the parts; with --shard only the former. Returns whether samples.jsonl.gz is
-    complete."""
-    missing = [entry for entry in entries if entry.label not in sampled_already(out)]
-    parts = all_parts(missing, len(problems), settings)
-    if not missing:
-        shutil.rmtree(out / PARTS, ignore_errors=True)
-        return True
+    """Sample what is missing and merge it into samples.jsonl.gz. With --shard sample a share of it, and leave merging
+    to the command without: two shards may end at once. Returns whether samples.jsonl.gz is complete."""
+    done = sampled_already(out)
+    parts = all_parts(entries, len(problems), settings, out)
+    missing = [part for part in parts if part.entry.label not in done]
     shard, shards = settings.shard
-    mine = [part for i, part in enumerate(parts) if i % shards == shard - 1]
-    left = [part for part in mine if not part_path(out, *part[:2]).exists()]
-    rows = {id(part): len(part[2]) * settings.samples for part in mine}
-    (out / PARTS).mkdir(exist_ok=True)
-    bar = tqdm(total=sum(rows.values()), initial=sum(rows.values()) - sum(rows[id(part)] for part in left))
-    bar.unit, ready, loaded = " samples", None, None
-    for entry, number, chosen in left:
+    if missing:
+        (out / PARTS).mkdir(exist_ok=True)
+        sample_parts(missing[shard - 1 :: shards], problems, settings)
+        if shards > 1:
+            return False
+        merge(missing, settings, out)
+    # Parts that are in the file now; those of other models, which another command goes on with, stay.
+    for part in parts if (out / PARTS).is_dir() else ():
+        for path in (out / PARTS).glob(f"{glob.escape(part.path.name)}*"):  # .new ones too, left by a kill
+            path.unlink(missing_ok=True)
+    if (out / PARTS).is_dir() and not any((out / PARTS).iterdir()):
+        (out / PARTS).rmdir()
+    return True
+
+
+def sample_parts(parts: list[Part], problems: list[Problem], settings) -> None:
+    """Sample, grade and write the parts that are not there yet."""
+    left = [part for part in parts if not part.path.exists()]
+    total, missing = (settings.samples * sum(len(part.problems) for part in some) for some in (parts, left))
+    bar = tqdm(total=total, initial=total - missing, unit=" samples")
+    ready, loaded = None, None
+    for entry, chosen, path in left:
+        bar.set_description(entry.label)
         if loaded != entry.model:
             ready = None  # frees the model before the next is loaded
             ready, loaded = prepare(entry.model, problems, settings), entry.model
-        bar.set_description(entry.label)
         records = []
         for record in sample(ready, chosen, settings.samples, entry.temperature, settings):
             records.append({"model": entry.label, **record})
             bar.update()
         records.sort(key=lambda record: (record["problem"], record["sample"]))
         texts = ready.tokenizer.batch_decode([r["tokens"] for r in records], skip_special_tokens=True)
-        for record, text in zip(records, texts, strict=True):
-            record["text"] = text
-        write_lines(part_path(out, entry, number), graded(records, problems, settings))
+        records = [{**record, "text": text} for record, text in zip(records, texts, strict=True)]
+        write_lines(path, graded(records, problems, settings))
     bar.close()
-    if shards > 1:  # whoever is the last to end does not merge: two could be
-        return False
-    # Members of a gzip file stand behind each other: the whole file is its parts, behind what was there before.
+
+
+def merge(parts: list[Part], settings, out: Path) -> None:
+    """Put parts into samples.jsonl.gz, behind what it holds: a gzip file may consist of several, end to end."""
+    for entry, chosen, path in parts:  # each has come from a disk or over a network: is it what it is said to be?
+        found = [(record["model"], record["problem"], record["sample"]) for record in read_lines(path)]
+        if found != [(entry.label, i, j) for i in chosen for j in range(settings.samples)]:
+            raise BadInput(f"{path}: does not hold the samples that it should; delete it to sample them again")
     with open(out / f"{SAMPLES}.new", "wb") as whole:
-        before = [out / SAMPLES] if (out / SAMPLES).exists() else []
-        for path in chain(before, (part_path(out, *part[:2]) for part in parts)):
-            whole.write(path.read_bytes())
+        for path in [out / SAMPLES] * (out / SAMPLES).exists() + [part.path for part in parts]:
+            with open(path, "rb") as part:
+                shutil.copyfileobj(part, whole)
     os.replace(out / f"{SAMPLES}.new", out / SAMPLES)
-    shutil.rmtree(out / PARTS)
-    return True
 
 
 def regrade(problems: list[Problem], settings, out: Path) -> tuple[int, int]:
@@ -253,21 +289,24 @@ def write_study(out: Path, study: dict, settings) -> None:
 def identity(problems: list[Problem], settings) -> dict:
     """What must be equal for samples to belong to one study."""
     texts = json.dumps([(p.prompt, p.answer, p.kind) for p in problems])
-    held = {name: getattr(settings, name) for name in IDENTITY} | {"temperature": settings.temperature}
+    held = {name: getattr(settings, name) for name in IDENTITY}
     return held | {"problems": hashlib.sha256(texts.encode()).hexdigest()[:16]}
 
 
 def check_study(out: Path, wanted: dict, fingerprints: dict[str, str]) -> None:
     """Raise BadInput if the folder holds samples that were drawn with other settings, or from a model of the same name
     with other weights."""
-    study = read_study(out)
+    study, way_out = read_study(out), "give another --out, or --overwrite to sample all again"
     if not study and ((out / SAMPLES).exists() or (out / PARTS).exists()):
-        raise BadInput(f"--out {out}: holds samples without {STUDY}; give another folder, or --overwrite")
+        raise BadInput(f"--out {out}: holds samples without {STUDY}; {way_out}")
     for name, value in wanted.items() if study else ():
         held = study["settings"].get(name)
         if held != value:
-            what = f"{name} {held} there, {value} now" if name != "problems" else "other problems"
-            raise BadInput(f"--out {out}: holds another study ({what}); give another folder, or --overwrite")
-    for model, found in fingerprints.items() if study else ():
-        if study["models"].get(model, found) != found:
-            raise BadInput(f"--out {out}: holds samples of {model} as it was before; give another, or --overwrite")
+            what = f"{name} {held} there, {value} now" if name != "problems" else "other problems: --data, --limit"
+            raise BadInput(f"--out {out}: holds another study ({what}); {way_out}")
+    changed = [model for model, found in fingerprints.items() if study and study["models"].get(model, found) != found]
+    if changed:
+        # Weights that nothing was drawn from yet may change. (A matched temperature stands behind the name.)
+        sampled = {label.partition(" at T=")[0] for label in sampled_already(out)}
+        for model in sampled.intersection(changed):
+            raise BadInput(f"--out {out}: holds samples of {model} as it was before; {way_out}")

@@ -187,7 +187,7 @@ def test_published_curves_and_tables_come_out_of_counts():
         assert 100 * np.mean(c / 128) == pytest.approx(PUBLISHED[name][0], abs=0.0051)
     cells = {cell: len(problems) for cell, problems in coverage(base, trained).items()}
     assert cells == {"both": 462, "base_only": 19, "trained_only": 3, "neither": 16}
-    # The paper reads this crossing off a picture: between 8 and 16.
+    # In the paper's Figure 2 it lies between 8 and 16.
     found = crossing(problem_curves(128, base, KS), problem_curves(128, trained, KS), KS)
     assert 8 < found.k < 16.5
     # It was published with a paired interval from -5.0 to -1.4 points, which hangs on the counts of each problem:

@@ -9,10 +9,11 @@ import subprocess
 import time
 import urllib.request
 
+import numpy as np
 import pytest
 
+import analysis
 import eval as evaluation
-import passk
 import report
 from data import Problem
 
@@ -55,16 +56,14 @@ def record(model, problem, sample, tokens=20, text="first, ", correct=True) -> d
 def hand_made(counts: dict[str, list[int]], n: int = 4) -> dict:
     """report.json of a study of models with these counts."""
     settings = evaluation.parse(["a", "--samples", str(n), "--template", "plain", "--data", "file.jsonl"])
-    entries = [evaluation.Entry(model, model, 1.0) for model in counts]
-    found = {}
+    entries, found = [evaluation.Entry(model, model, 1.0) for model in counts], {}
     for model, right in counts.items():
         verdicts = {i: [True] * c + [False] * (n - c) for i, c in enumerate(right)}
         answers = {i: ["1" if yes else "2" for yes in verdict] for i, verdict in verdicts.items()}
         found[model] = {"answers": answers, "right": verdicts, "entropy": 2.0, "tokens": 4, "kept": []}
-        found[model]["counts"] = {
-            kind: passk.np.array(right if kind == "correct" else [0] * len(right)) for kind in ("correct", "truncated")
-        }
-    return evaluation.analysed(entries, found, settings) | {"perplexity": []}
+        found[model]["counts"] = {"correct": np.array(right), "truncated": np.zeros(len(right), dtype=int)}
+    problems = [Problem("1+1=", "1")] * len(right)
+    return analysis.analysed(entries, found, problems, settings) | {"perplexity": []}
 
 
 def test_every_question_has_a_table_with_the_right_numbers():
@@ -74,7 +73,9 @@ def test_every_question_has_a_table_with_the_right_numbers():
     assert rows == [["base", "0.250", "0.458", "0.750"], ["trained", "0.500", "0.500", "0.500"]]
     table = found["Is the difference more than chance?"]
     assert [row[1].split()[0] for row in table.rows] == ["+0.250", "+0.042", "-0.250"]
-    assert any("base overtakes trained at k = 2 (95 % interval 1 to beyond 4)" in note for note in table.notes)
+    assert any(
+        "base overtakes trained at k = 2.2 (95 % interval 1 or less to beyond 4)" in note for note in table.notes
+    )
     rows = found["How often is a problem solved?"].rows
     assert {row[0]: row[1:] for row in rows if row[1:] != ["0", "0"]} == {
         "0": ["1", "2"],
@@ -90,6 +91,7 @@ def test_every_question_has_a_table_with_the_right_numbers():
     text = report.as_text(list(found.values()))
     assert all(question in text for question in found)
     assert max(map(len, text.splitlines())) <= 110
+    assert "template plain" in text
 
 
 def test_one_model_and_one_problem_are_a_study_too():
@@ -135,12 +137,15 @@ def test_a_large_study_stays_under_five_megabytes_and_leaves_no_problem_out(fini
         result["counts_correct"] = [1] * 180
     page = report.page(content, [Problem("1+1=", "2")] * 180, records, finished)
     assert 3_000_000 < len(page.encode()) < 5_000_000
-    chosen = report.selection(records, report.ROOM)
-    assert sorted(chosen) == list(range(180))
-    numbers = [sum(entry[0] == m for entry in entries) for entries in chosen.values() for m in models]
+    coded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
+    shown = json.loads(coded)["problems"]
+    assert [problem["index"] for problem in shown] == list(range(180))
+    numbers = [sum(entry[0] == m for entry in problem["samples"]) for problem in shown for m in models]
     assert max(numbers) - min(numbers) <= 1  # every problem and model has as many, up to the last round
-    long = [record(models[0], 0, 0, tokens=200_000), record(models[0], 1, 0), record(models[0], 1, 1)]
-    assert list(report.selection(long, 5_000)) == [1]  # one that does not fit keeps no other out
+    # Where not all fit, what is there of a problem is there of all models; what does not fit keeps no other out.
+    long = [record(m, i, j, tokens=90 if i else 2_000) for m in models for i in range(3) for j in range(2)]
+    found = report.in_rounds(long, 5_000, lambda r: 10 * len(r["pieces"]))
+    assert [(r["problem"], r["model"], r["sample"]) for r in found] == [(i, m, 0) for i in (1, 2) for m in models]
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------------
