@@ -31,9 +31,8 @@ def tally(labels: list[str], problems: list[Problem], settings, out: Path) -> di
         mine, i = found[record["model"]], record["problem"]
         mine["entropy"] += record["entropy"] * len(record["tokens"])
         mine["tokens"] += len(record["tokens"])
-        mine["answers"][i].append(
-            record["answer"] if problems[i].kind != "code" else None
-        )  # programs, not to be voted on
+        # Programs are not voted on, and would fill the memory.
+        mine["answers"][i].append(None if problems[i].kind == "code" else record["answer"])
         mine["right"][i].append(record["correct"])
         new_right = record["correct"] and mine["counts"]["correct"][i] < RIGHT
         if record["sample"] < max(FIRST, settings.perplexity) or new_right:

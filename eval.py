@@ -107,14 +107,14 @@ def forget(out: Path) -> None:
             path.unlink()
 
 
-def tried(problems: list[Problem], settings) -> dict[str, str]:
+def try_models(problems: list[Problem], settings) -> dict[str, str]:
     """Load every model once, so that a misspelt last name does not cost the first one's hours: fingerprints by name."""
-    found, first = {}, None
+    found, texts = {}, {}
     for model in settings.models:
-        policy, tokenizer, prompts = prepare(model, problems, settings)
-        found[model], text = samples.fingerprint(policy), tokenizer.decode(prompts[0])
-        first = first or text
-        if text != first:  # a chat template belongs to a tokenizer
+        ready = prepare(model, problems, settings)
+        found[model], texts[model] = samples.fingerprint(ready.policy), ready.tokenizer.decode(ready.prompts[0])
+        del ready  # frees the model before the next is loaded
+        if texts[model] != texts[settings.models[0]]:  # a chat template belongs to a tokenizer
             print(f"note: the prompts of {model} differ from those of {settings.models[0]}", file=sys.stderr)
     return found
 
@@ -127,7 +127,7 @@ def opened(problems: list[Problem], settings, out: Path) -> None:
             raise BadInput(f"--regrade: {out} has no {samples.SAMPLES} with its {samples.STUDY}; leave the flag out")
         for name in ("template", "dtype"):  # which come from the base model and the device, and neither is needed
             setattr(settings, name, study["settings"][name])
-    fingerprints = {} if settings.regrade else tried(problems, settings)
+    fingerprints = {} if settings.regrade else try_models(problems, settings)
     wanted = samples.identity(problems, settings)
     try:
         if not settings.overwrite:
@@ -209,7 +209,7 @@ def write(content: dict, found: dict[str, dict], problems: list[Problem], settin
 
 
 def shard(text: str) -> tuple[int, int]:
-    """ "2/4" as (2, 4)."""
+    """An argument such as 2/4 as (2, 4)."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"{text}: give I/N with 1 <= I <= N, such as 2/4")
