@@ -40,6 +40,7 @@ from data import BadInput, Problem
 from models import resolve_device
 from perplexity import TEACHER, matching_temperature, mean_entropy, perplexities, teacher_responses
 from samples import Entry, prepare
+from settings import shown
 
 # The paper's sampling (its section 3; n is 128 to 1,024 there). With it go, but on the toy, 16,384 tokens and all
 # problems of a set; the prompt is its qwen-boxed, the default for a chat tokenizer.
@@ -216,88 +217,56 @@ def shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+FLAGS = {  # name -> (type, default, help)
+    "data": (str, "toy", "toy, gsm8k, math, math500 (their test split) or a .jsonl / .jsonl.gz file; default toy"),
+    "template": (
+        str,
+        None,
+        "of the prompts of all models; default qwen-boxed if the base has a chat template, else plain",
+    ),
+    "samples": (int, 64, "n, samples per problem: pass@k is known up to k = n (paper: 128 to 1,024); default 64"),
+    "limit": (int, None, "the first so many problems; default 180, with --recipe all"),
+    "temperature": (float, 1.0, "paper 0.6; default 1.0, as in training; 0 is greedy"),
+    "top_p": (float, 1.0, "paper 0.95; default 1.0"),
+    "max_new_tokens": (int, None, "tokens; default 80 on the toy, else 1,024, with --recipe the paper's 16,384"),
+    "rows": (int, 384, "completions sampled at once; less needs less memory; default 384"),
+    "perplexity": (
+        int,
+        16,
+        "responses per problem and model to measure it on (paper 16 or 32), 0 for none; default 16",
+    ),
+    "teacher": (str, None, "a .jsonl with columns problem and response, to measure their perplexity under the base"),
+    "review": (
+        int,
+        0,
+        "write each model's so many hardest solved problems, with their right completions, to review.md",
+    ),
+    "seed": (int, 0, "of every random draw"),
+    "device": (str, "auto", "auto, cpu, cuda, cuda:1 ..."),
+    "dtype": (str, "auto", "what is computed in: float32 or bfloat16; default bfloat16 on a GPU, float32 on a CPU"),
+    "out": (str, "runs/eval", "folder for the results; default runs/eval"),
+}
+SWITCHES = {
+    "match_entropy": "compare also at the temperature at which a trained model's mean token entropy is the base's",
+    "regrade": "grade the samples in --out again, without sampling",
+    "overwrite": "delete the study in --out, finished or not, and start again",
+    "allow_code_execution": "run the programs that models write (for problems with tests); read sandbox.py first",
+}
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line; what argparse does not check, `complete` does."""
-    parser = argparse.ArgumentParser(
-        prog="eval.py",
-        description="Compare models by what they solve.",
-        usage="python eval.py MODEL [MODEL ...] [flags]",
-    )
-    parser.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="toy, a folder with a saved model (a run folder), or a hub id; base first",
-    )
+    usage = "python eval.py MODEL [MODEL ...] [flags]"
+    parser = argparse.ArgumentParser(prog="eval.py", description="Compare models by what they solve.", usage=usage)
+    kinds = "toy, a folder with a saved model (a run folder), or a hub id; base first"
+    parser.add_argument("models", nargs="+", metavar="MODEL", help=kinds)
     parser.add_argument("--recipe", choices=RECIPES, help="the paper's sampling; any flag given beside it wins")
-    parser.add_argument(
-        "--data",
-        default="toy",
-        help="toy, gsm8k, math, math500 (their test split) or a .jsonl / .jsonl.gz file; default toy",
-    )
-    parser.add_argument(
-        "--template",
-        help="prompt template, the same for all models; default qwen-boxed if the base has a chat tokenizer, else "
-        "plain. It moves base scores a lot",
-    )
-    parser.add_argument(
-        "--samples",
-        type=int,
-        default=64,
-        help="n, samples per problem; pass@k is known up to k = n (paper: 128 to 1,024); default 64",
-    )
-    parser.add_argument("--limit", type=int, help="the first so many problems; default 180, with --recipe all")
-    parser.add_argument(
-        "--temperature", type=float, default=1.0, help="paper 0.6; default 1.0, as in training; 0 is greedy"
-    )
-    parser.add_argument("--top-p", type=float, default=1.0, help="paper 0.95; default 1.0")
-    parser.add_argument(
-        "--max-new-tokens", type=int, help="tokens; default 80 on the toy, else 1,024, with --recipe the paper's 16,384"
-    )
-    parser.add_argument(
-        "--rows", type=int, default=384, help="completions sampled at once; less needs less memory; default 384"
-    )
-    parser.add_argument(
-        "--match-entropy",
-        action="store_true",
-        help="compare also at the temperature at which a trained model's mean token entropy is the base's",
-    )
-    parser.add_argument(
-        "--perplexity",
-        type=int,
-        default=16,
-        help="responses per problem and model whose perplexity is measured (paper 16 or 32), 0 for none; default 16",
-    )
-    parser.add_argument(
-        "--teacher", help="a .jsonl with columns problem and response, whose perplexity under the base is measured too"
-    )
-    parser.add_argument(
-        "--review",
-        type=int,
-        default=0,
-        metavar="N",
-        help="write each model's N hardest solved problems, with all correct completions, to review.md; default 0",
-    )
-    parser.add_argument(
-        "--shard", type=shard, default=(1, 1), metavar="I/N", help="sample only part I of N, on one of several machines"
-    )
-    parser.add_argument("--regrade", action="store_true", help="grade the samples in --out again, without sampling")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="delete the study in --out, finished or not, and start again"
-    )
-    parser.add_argument(
-        "--allow-code-execution",
-        action="store_true",
-        help="run the programs that models write (needed for problems with tests); read sandbox.py first",
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    parser.add_argument(
-        "--dtype",
-        default="auto",
-        help="what is computed in: float32 or bfloat16; default bfloat16 on a GPU, float32 on a CPU",
-    )
-    parser.add_argument("--out", default="runs/eval", help="folder for the results; default runs/eval")
+    for name, (kind, default, text) in FLAGS.items():
+        parser.add_argument(shown(name), type=kind, default=default, metavar=kind.__name__.upper(), help=text)
+    for name, text in SWITCHES.items():
+        parser.add_argument(shown(name), action="store_true", help=text)
+    text = "sample only part I of N, on one of several machines"
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help=text)
     parser.set_defaults(replace=False)  # train.py says True: in a run folder another study is an old one
     if recipe := parser.parse_args(argv).recipe:
         parser.set_defaults(**RECIPES[recipe])
@@ -322,7 +291,7 @@ def complete(settings: argparse.Namespace) -> None:
     for name in ("samples", "limit", "rows", "max_new_tokens"):
         value = getattr(settings, name)
         if value is not None and value < 1:
-            raise BadInput(f"--{name.replace('_', '-')} {value}: must be at least 1")
+            raise BadInput(f"{shown(name)} {value}: must be at least 1")
     for name in ("perplexity", "review", "seed"):
         if getattr(settings, name) < 0:
             raise BadInput(f"--{name} {getattr(settings, name)}: must not be negative")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
+import eval as evaluation
 import toy
 
 VOCABULARY = 23
@@ -51,3 +52,10 @@ def base(tmp_path_factory):
         patch.setattr(toy, "HABITS", {"direct": 0.1, "reason": 0.2, "ramble": 0.7})
         sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
         return toy.base_model(tmp_path_factory.mktemp("base"), steps=150, documents_per_step=48, **sizes)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Studies without their pictures, which take longer to draw than a small study to sample."""
+    empty = {name: lambda content, path: path.write_bytes(b"") for name in evaluation.PICTURES}
+    monkeypatch.setattr(evaluation, "PICTURES", empty)

@@ -19,6 +19,8 @@ import perplexity
 import samples
 import toy
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 def study(flags: str) -> int:
     return evaluation.main(shlex.split(flags))
@@ -132,8 +134,8 @@ def test_every_sample_has_random_numbers_of_its_own_which_its_seed_gives_again(
 # --- killed, shared, added to ---------------------------------------------------------------------------------------
 
 
-def test_a_study_killed_ten_times_is_the_study_never_killed(base, sharper, tmp_path, small_parts):
-    flags = f"{base} {sharper} --samples 4 --limit 40 --perplexity 0"  # 40 parts
+def test_a_study_killed_ten_times_is_the_study_never_killed(base, tmp_path, small_parts):
+    flags = f"{base} --samples 4 --limit 60 --perplexity 0"  # 30 parts
     assert study(f"{flags} --out {tmp_path / 'calm'}") == 0
     rng, out, seen = random.Random(0), tmp_path / "out", []
     for _ in range(10):
@@ -346,7 +348,7 @@ def test_a_character_of_several_tokens_belongs_to_the_last_of_them():
 
 def test_the_matching_temperature_of_doubled_logits_is_two(base, sharper, tmp_path):
     out = tmp_path / "out"
-    assert study(f"{base} {sharper} --samples 4 --limit 12 --match-entropy --perplexity 0 --out {out}") == 0
+    assert study(f"{base} {sharper} --samples 4 --limit 6 --match-entropy --perplexity 0 --out {out}") == 0
     models = report(out)["models"]
     (label,) = set(models) - {str(base), str(sharper)}
     assert models[label]["temperature"] == pytest.approx(2, abs=0.011)
@@ -354,7 +356,7 @@ def test_the_matching_temperature_of_doubled_logits_is_two(base, sharper, tmp_pa
     assert models[label]["entropy"] == pytest.approx(models[str(base)]["entropy"], rel=0.03)
     # The other way round the temperature has to fall.
     assert (
-        study(f"{sharper} {base} --samples 4 --limit 12 --match-entropy --perplexity 0 --out {tmp_path / 'back'}") == 0
+        study(f"{sharper} {base} --samples 4 --limit 6 --match-entropy --perplexity 0 --out {tmp_path / 'back'}") == 0
     )
     temperatures = [result["temperature"] for result in report(tmp_path / "back")["models"].values()]
     assert temperatures == [1, 1, pytest.approx(0.5, abs=0.011)]

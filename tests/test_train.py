@@ -24,6 +24,7 @@ from generate import generate
 from models import load_reward_model
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture
