@@ -24,13 +24,14 @@ def tally(labels: list[str], problems: list[Problem], settings, out: Path) -> di
     for label in labels:
         counts = {kind: np.zeros(len(problems), dtype=int) for kind in kinds}
         found[label] = {"counts": counts, "answers": defaultdict(list), "right": defaultdict(list), "kept": []}
-        found[label] |= {"entropy": 0.0, "tokens": 0}
+        found[label] |= {"entropy": 0.0, "tokens": 0, "answered": 0}
     for record in samples.read_samples(out):
         if record["model"] not in found:  # of a model that the study also has, and that this command does not name
             continue
         mine, i = found[record["model"]], record["problem"]
         mine["entropy"] += record["entropy"] * len(record["tokens"])
         mine["tokens"] += len(record["tokens"])
+        mine["answered"] += record["answer"] is not None
         # Programs are not voted on, and would fill the memory.
         mine["answers"][i].append(None if problems[i].kind == "code" else record["answer"])
         mine["right"][i].append(record["correct"])
@@ -66,8 +67,7 @@ def analysed(entries: list[Entry], found: dict[str, dict], problems: list[Proble
         if all(problem.kind != "code" for problem in problems):
             votes = [passk.majority_at_k(mine["answers"][i], mine["right"][i], ks, seed=i) for i in range(P)]
             result["majority_at_k"] = np.mean(votes, axis=0).tolist()
-        answered = sum(answer is not None for answers in mine["answers"].values() for answer in answers)
-        result |= {"answered": answered / (P * n), "truncated": mine["counts"]["truncated"].sum() / (P * n)}
+        result |= {"answered": mine["answered"] / (P * n), "truncated": mine["counts"]["truncated"].sum() / (P * n)}
         result |= {"entropy": mine["entropy"] / mine["tokens"], "completion_tokens": mine["tokens"] / (P * n)}
         content["models"][label] = result
         if label == base:

@@ -389,6 +389,18 @@ def test_the_hardest_solved_problems_are_written_with_their_right_completions(ba
     assert all(completion in text for completion in right)
 
 
+def test_problems_of_a_file_are_studied_without_chains(base, sharper, tmp_path, capsys):
+    rows = [{"problem": prompt, "answer": answer} for prompt, answer in toy.make_problems("test", 5)]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = f"--data {tmp_path / 'problems.jsonl'} --samples 4 --perplexity 2 --review 1 --max-new-tokens 30"
+    assert study(f"{base} {sharper} {flags} --out {tmp_path / 'out'}") == 0
+    content = report(tmp_path / "out")
+    assert content["problems"] == 5
+    assert not [name for result in content["models"].values() for name in result if "valid" in name]
+    assert {row["writer"] for row in content["perplexity"]} == {str(base), str(sharper)}  # a file has no teacher
+    assert "valid chain" not in capsys.readouterr().out + (tmp_path / "out" / "review.md").read_text()
+
+
 def test_the_paper_is_a_recipe_which_flags_change():
     settings = evaluation.parse(["a", "b", "--recipe", "limit-of-rlvr", "--data", "math500"])
     evaluation.complete(settings)

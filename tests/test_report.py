@@ -60,7 +60,7 @@ def hand_made(counts: dict[str, list[int]], n: int = 4) -> dict:
     for model, right in counts.items():
         verdicts = {i: [True] * c + [False] * (n - c) for i, c in enumerate(right)}
         answers = {i: ["1" if yes else "2" for yes in verdict] for i, verdict in verdicts.items()}
-        found[model] = {"answers": answers, "right": verdicts, "entropy": 2.0, "tokens": 4, "kept": []}
+        found[model] = {"answers": answers, "right": verdicts, "entropy": 2.0, "tokens": 4, "answered": 4}
         found[model]["counts"] = {"correct": np.array(right), "truncated": np.zeros(len(right), dtype=int)}
     problems = [Problem("1+1=", "1")] * len(right)
     return analysis.analysed(entries, found, problems, settings) | {"perplexity": []}
