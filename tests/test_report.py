@@ -105,6 +105,19 @@ def test_a_difference_that_rounds_to_zero_has_no_sign_of_its_own():
     assert [report.signed(value) for value in (-0.0001, 0.0, 0.25, -0.25)] == ["+0.000", "+0.000", "+0.250", "-0.250"]
 
 
+def test_the_hardest_solved_problems_come_first_and_no_completion_ends_its_block():
+    texts = {0: "easy", 1: "```\n# not a heading\n```", 3: "middling"}
+    records = [record("m", i, j, text=texts[i], correct=j < 3) for i in texts for j in range(4)]
+    counts = {"m": [3, 1, 0, 2]}
+    text = report.review(2, counts, 4, [Problem(f"p{i}", f"a{i}") for i in range(4)], iter(records))
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## m, problem 1: 3 of 4 right",
+        "## m, problem 3: 3 of 4 right",
+    ]
+    assert "easy" not in text
+    assert text.count("``````\n```\n# not a heading\n```\n``````") == 3
+
+
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
@@ -210,11 +223,21 @@ def browser(tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [1366, 375])
-def test_the_page_in_a_browser(browser, finished, width):
+def test_the_page_in_a_browser(browser, finished, tmp_path, width):
     size = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": size})
+    # The trained model, which is the base under another name, is made to have solved one problem, which the base has not.
+    text, content = (finished / "report.html").read_text(), content_of(finished)
+    before, coded, after = re.split(r'(?<=id="data">)(.*?)(?=</script>)', text, maxsplit=1, flags=re.S)
+    shown = json.loads(coded)
+    base, trained = (result["counts_correct"] for result in content["models"].values())
+    only = base.index(0)
+    for problem in shown["problems"]:
+        problem["right"][1] = trained[problem["index"]] = 4 * (problem["index"] == only)
+    page = tmp_path / "report.html"
+    page.write_text(before + json.dumps(shown).replace("<", "\\u003c") + after)
     browser.log("browser"), browser.log("performance")
-    browser.call("POST", "/url", {"url": f"file://{finished}/report.html"})
+    browser.call("POST", "/url", {"url": f"file://{page}"})
     tab, right, left, down = "\ue004", "\ue014", "\ue012", "\ue015"
 
     def focused():
@@ -225,7 +248,6 @@ def test_the_page_in_a_browser(browser, finished, width):
     assert browser.run("document.documentElement.scrollWidth") <= width  # nothing sticks out sideways
     assert browser.run("[...document.images].map(i => i.complete && i.naturalWidth > 100)") == [True] * 4
     assert browser.run("[...document.images].every(i => i.alt.length > 10)")
-    content = content_of(finished)
     counts = [result["counts_correct"][0] for result in content["models"].values()]
     heads = browser.run("[...document.querySelectorAll('#shown h3')].map(h => h.textContent)")
     assert heads == [f"{model}: {c} of 4 right" for model, c in zip(content["models"], counts, strict=True)]
@@ -265,19 +287,20 @@ def test_the_page_in_a_browser(browser, finished, width):
     assert set(browser.run("[...document.querySelectorAll('.text span')].map(s => s.style.backgroundColor)")) == {""}
 
     # Choosing who solved them leaves those problems alone.
-    browser.run(pick.format("solved", 3))
-    neither = [i for i in range(12) if not any(r["counts_correct"][i] for r in content["models"].values())]
-    assert browser.run("[...document.getElementById('problem').options].map(o => Number(o.value))") == neither
-    browser.run(pick.format("solved", 1))  # the same model under two names: none is solved by the base alone
-    assert browser.run("document.getElementById('shown').textContent") == "No such problem."
+    wanted = {1: [i for i in range(12) if base[i]], 2: [only], 3: [i for i in range(12) if not base[i] and i != only]}
+    assert wanted[1]
+    assert wanted[3]
+    for choice, expected in wanted.items():
+        browser.run(pick.format("solved", choice))
+        assert browser.run("[...document.getElementById('problem').options].map(o => Number(o.value))") == expected
+        assert (browser.run("document.getElementById('shown').textContent") == "No such problem.") == (not expected)
 
     assert browser.log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.log("performance")]
     asked = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    page = f"file://{finished}/report.html"
-    urls = [request["request"]["url"] for request in asked if request["documentURL"] == page]  # not the browser's own
-    assert urls.count(page) == 1
-    assert all(url == page or url.startswith("data:") for url in urls)
+    urls = [r["request"]["url"] for r in asked if r["documentURL"] == f"file://{page}"]  # not the browser's own
+    assert urls.count(f"file://{page}") == 1
+    assert all(url == f"file://{page}" or url.startswith("data:") for url in urls)
 
 
 def test_what_a_model_wrote_runs_nothing_in_a_browser(browser, finished, tmp_path):
