@@ -226,7 +226,7 @@ def browser(tmp_path_factory):
 def test_the_page_in_a_browser(browser, finished, tmp_path, width):
     size = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": size})
-    # The trained model, which is the base under another name, is made to have solved one problem, which the base has not.
+    # The trained model, which is the base under another name, is made to have solved one problem that the base has not.
     text, content = (finished / "report.html").read_text(), content_of(finished)
     before, coded, after = re.split(r'(?<=id="data">)(.*?)(?=</script>)', text, maxsplit=1, flags=re.S)
     shown = json.loads(coded)
