@@ -112,11 +112,11 @@ def teacher_responses(problems: list[Problem], settings) -> list[dict]:
         if text is None or not isinstance(row.get("response"), str):
             raise BadInput(f"--teacher {path}: a row has the columns {', '.join(row)}; needed are problem and response")
         i = index.get(text.strip())
-        if i is not None and counts[i] < number:
+        if i is not None and row["response"] and counts[i] < number:
             counts[i] += 1
             found.append({"problem": i, "text": row["response"]})
     if not found:
-        raise BadInput(f"--teacher {path}: none of its problems is a problem of this study; their texts must be equal")
+        raise BadInput(f"--teacher {path}: no response to a problem of this study; the problems' texts must be equal")
     return found
 
 
@@ -139,7 +139,8 @@ def perplexities(entries: list[Entry], written: dict[str, list[dict]], problems:
             by_problem = defaultdict(list)
             pairs = [(prompts[record["problem"]], response_tokens(record, tokenizer)) for record in records]
             for i, logps, certainty in token_values(policy, pairs):
-                if records[i].get("sample", 0) < settings.perplexity:  # others were kept to look at, for being right
+                # Others were kept to look at, for being right; and of no token there is no mean.
+                if records[i].get("sample", 0) < settings.perplexity and len(logps):
                     by_problem[records[i]["problem"]].append(perplexity(logps))
                 if own.get(writer) == reader and records[i]["look"]:
                     records[i] |= {"logps": logps.tolist(), "certainty": certainty.tolist()}

@@ -334,12 +334,16 @@ def test_perplexity_of_one_token_in_v_is_v():
 def test_a_teachers_file_is_matched_by_the_text_of_the_problem(base, tmp_path, capsys):
     problems = toy.make_problems("test", 6)
     rows = [{"problem": problems[2][0], "response": "\\boxed{1}"}, {"question": "unknown", "response": "x"}]
+    rows.append({"prompt": problems[3][0], "response": ""})
     (tmp_path / "teacher.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = f"{base} --samples 2 --limit 6 --perplexity 1 --out {tmp_path / 'out'}"
     assert study(f"{flags} --teacher {tmp_path / 'teacher.jsonl'}") == 0
     table = {row["writer"]: row["problems"] for row in report(tmp_path / "out")["perplexity"]}
     assert list(table["teacher"]) == ["2"]
-    for text, said in (('{"problem": "no", "response": "x"}', "none of its problems"), ('{"text": 1}', "columns text")):
+    for text, said in (
+        ('{"problem": "no", "response": "x"}', "no response to a problem"),
+        ('{"text": 1}', "columns text"),
+    ):
         (tmp_path / "teacher.jsonl").write_text(text)
         assert study(f"{flags} --teacher {tmp_path / 'teacher.jsonl'} --overwrite") == 2
         assert said in capsys.readouterr().err
