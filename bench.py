@@ -39,11 +39,11 @@ import transformers
 
 import data
 from data import BadInput
+from engine.memory import as_text, memory_plan
 from generate import generate, generate_rows, stream
 from grpo import HeadLogps, adamw, group_advantages, update
-from models import context_room, end_tokens, load_model, resolve_device
-from plan import as_text, memory_plan
 from rewards import read, self_certainty
+from running.models import context_room, end_tokens, load_model, resolve_device
 from train import adapt
 
 VOCABULARY = 151_936

@@ -10,7 +10,6 @@ Differs from the papers: a MATH solution that ends in two boxes ("$\\boxed{1}$ a
 of which "the last box" is half. Such problems are dropped and counted; the papers train on the wrong gold.
 """
 
-import gzip
 import json
 import re
 import warnings
@@ -22,10 +21,7 @@ import huggingface_hub
 
 import toy
 import verify
-
-
-class BadInput(ValueError):
-    """What the user gave cannot be used. The message is one line that names the flag or file and the way out."""
+from running.files import BadInput, read_jsonl
 
 
 @dataclass(frozen=True)
@@ -71,22 +67,6 @@ def gold_answer(row: dict) -> str:
         if character == "}" and depth == 0:
             return tail[tail.index("{") + 1 : i].strip()
     return ""
-
-
-def read_rows(path: Path, flag: str = "--data") -> Iterable[dict]:
-    """The objects of a .jsonl or .jsonl.gz file. Raises BadInput, with the number of the line."""
-    number = 0
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                number += 1
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ValueError(f"a {type(row).__name__}, not an object")
-                    yield row
-    except (ValueError, EOFError, OSError) as error:  # not JSON, not UTF-8, not gzip, cut off
-        raise BadInput(f"{flag} {path}, line {number}: {error}; give one JSON object a line, in UTF-8") from None
 
 
 def problem_of(row: dict) -> Problem | None:
@@ -144,7 +124,7 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
     elif Path(name_or_path).is_file():
         if not name_or_path.endswith((".jsonl", ".jsonl.gz")):
             raise BadInput(f"--data {name_or_path}: not .jsonl or .jsonl.gz; convert it to one JSON object a line")
-        rows = read_rows(Path(name_or_path))
+        rows = read_jsonl(Path(name_or_path), "--data")
     else:
         raise BadInput(f"--data {name_or_path}: no such file, and not one of toy, {', '.join(HUB)}")
 

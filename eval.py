@@ -32,15 +32,13 @@ import sys
 from pathlib import Path
 
 import data
-import pictures
-import report
-import samples
-from analysis import analysed, tally
 from data import BadInput, Problem
-from models import resolve_device
-from perplexity import TEACHER, matching_temperature, mean_entropy, perplexities, teacher_responses
-from samples import Entry, prepare
-from settings import shown
+from running.models import resolve_device
+from running.old_settings import shown
+from study import pictures, report, samples
+from study.analysis import analysed, tally
+from study.perplexity import TEACHER, matching_temperature, mean_entropy, perplexities, teacher_responses
+from study.samples import Entry, prepare
 
 # The paper's sampling (its section 3; n is 128 to 1,024 there). With it go, but on the toy, 16,384 tokens and all
 # problems of a set; the prompt is its qwen-boxed, the default for a chat tokenizer.

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
-from sampler import choose, logits_of
+from engine.sampling import choose, logits_of
 
 STEPS_PER_CHECK = 16  # on CUDA: steps between two looks at who has ended, each of which stops the GPU
 PREFILL_TOKENS = 16_384  # most prompt tokens in one pass, with padding: it bounds the memory of a prefill

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 import torch
 
-from sampler import float32_product
+from engine.sampling import float32_product
 
 
 def group_advantages(rewards: torch.Tensor, scale: str = "std", eps: float = 1e-4) -> torch.Tensor:

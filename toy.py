@@ -38,7 +38,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
-from transformers import AddedToken, Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification, Qwen2Tokenizer
+from transformers import AddedToken, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 TRAIN_OPERATIONS = (1, 2, 3, 4)  # what the base model has read and what reinforcement learning trains on
 TEST_OPERATIONS = (1, 2, 3, 4, 5, 6)  # 5 and 6 were never seen by anyone
@@ -290,80 +290,6 @@ def batches(tokenizer, rng: random.Random, documents: int, reason_share: float):
             token_ids[i, :end] = torch.tensor(prompt + completion)
             labels[i, len(prompt) : end] = torch.tensor(completion)
         yield token_ids, labels
-
-
-# --- reward models --------------------------------------------------------------------------------------------------
-
-# The shares of the habits in pairs. Of the base model's own right completions 82 % reason and of its wrong ones 4 %, so
-# that a glance at the style would tell 92 % of its pairs. Here both reason or answer at once equally often.
-RIGHT = {"reason": 0.5, "direct": 0.5}
-WRONG = {"reason": 0.4, "direct": 0.4, "ramble": 0.2}
-
-
-def wrong(expression: str, habit: str, rng: random.Random) -> str:
-    """A completion of that habit that does not give the right answer."""
-    result = steps(expression)[-1][3]
-    if habit == "ramble":
-        return ramble(expression, rng)
-    if habit == "direct":
-        return f"\\boxed{{{rng.choice([n for n in range(100) if n != result])}}}"
-    while True:  # slips can cancel out
-        text = reason(expression, rng, slip=0.5)
-        if not text.endswith(f"\\boxed{{{result}}}"):
-            return text
-
-
-def pairs(rng: random.Random, number: int, split: str) -> list[tuple[str, str]]:
-    """So many (right, wrong) pairs of texts, prompt and completion, each pair of one problem."""
-    texts = []
-    for _ in range(number):
-        expression = make_expression(rng, rng.choice(TRAIN_OPERATIONS), split)
-        good, bad = (rng.choices(list(shares), list(shares.values()))[0] for shares in (RIGHT, WRONG))
-        right = reason(expression, rng) if good == "reason" else complete(expression, good, rng)
-        texts.append((expression + right, expression + wrong(expression, bad, rng)))
-    return texts
-
-
-def reward_model(accuracy: float, folder: str | Path = "runs", seed: int = 0) -> Path:
-    """The folder of a model that tells right completions from wrong ones in that share of pairs, made if need be.
-
-    "The Climb Carves Wisdom Deeper Than the Summit" takes checkpoints of one training at 65, 75 and 85 %;
-    so does this: with the same seed, a better model is a worse one trained for longer. Load it as
-    AutoModelForSequenceClassification; its one output is 1 for right and 0 for wrong, as far as it can tell.
-    """
-    if not 0.5 < accuracy < 1:
-        raise ValueError(f"a reward model's pairwise accuracy lies between 0.5 (a coin) and 1, not at {accuracy}")
-    make = partial(train_reward_model, base_model(folder), accuracy, seed)
-    return made(folder, f"toy-reward-model-{accuracy:g}", [accuracy, seed], make)
-
-
-def train_reward_model(
-    base: Path, accuracy: float, seed: int, most: int = 600
-) -> tuple[Qwen2ForSequenceClassification, Qwen2Tokenizer]:
-    """The base model with a new head, trained by mean squared error to 1 for right and 0 for wrong, as the paper does,
-    until it tells so many of 500 pairs of held-out problems."""
-    tokenizer, rng = make_tokenizer(), random.Random(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # of the new head
-        model = Qwen2ForSequenceClassification.from_pretrained(base, num_labels=1, problem_type="regression")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
-    held_out = tokenizer([text for pair in pairs(random.Random(seed + 1), 500, "test") for text in pair], padding=True)
-    held_out = {name: torch.tensor(held_out[name]) for name in ("input_ids", "attention_mask")}
-    bar = tqdm(range(most), desc=f"toy reward model of {accuracy:g}", unit="step")
-    for step in bar:
-        texts = [text for pair in pairs(rng, 64, "train") for text in pair]
-        scores = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits[:, 0]  # [128]
-        F.mse_loss(scores, torch.tensor([1.0, 0.0]).repeat(64)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if step % 5 == 0:
-            with torch.no_grad():
-                scores = model(**held_out).logits[:, 0].reshape(-1, 2)
-            reached = (scores[:, 0] > scores[:, 1]).float().mean().item()
-            bar.set_postfix(accuracy=f"{reached:.3f}")
-            if reached >= accuracy:
-                return model.eval(), tokenizer
-    raise ValueError(f"the toy reward model has come to {reached:.3f} and no further; ask for less than {accuracy:g}")
 
 
 if __name__ == "__main__":

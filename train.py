@@ -29,26 +29,24 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 import data
 import eval as evaluation
-import pictures
-import report
 from data import BadInput
-from folder import (
-    append,
+from engine.memory import as_text, free_memory, memory_plan
+from generate import generate, stream
+from grpo import adamw, annotate, combined_advantages, update
+from rewards import REWARDS, Sampled, pairwise_accuracy, read, sequence_mean
+from running.files import append_log, read_log
+from running.folder import (
     check_folder,
     empty_folder,
     load_state,
-    read_rows,
     save_model,
     save_state,
     study_is_due,
     write_config,
 )
-from generate import generate, stream
-from grpo import adamw, annotate, combined_advantages, update
-from models import context_room, end_tokens, load_model, load_reward_model, resolve_device
-from plan import as_text, free_memory, memory_plan
-from rewards import REWARDS, Sampled, pairwise_accuracy, read, sequence_mean
-from settings import Settings, complete, dry_run, parse, resumed, weights
+from running.models import context_room, end_tokens, load_model, load_reward_model, resolve_device
+from running.old_settings import Settings, complete, dry_run, parse, resumed, weights
+from study import pictures, report
 
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
 SAMPLES_EVERY, SAMPLES_SHOWN = 10, 4  # every so many steps, so many completions go into samples.jsonl
@@ -211,14 +209,14 @@ def train(settings: Settings, resume: bool) -> None:
             metrics[f"seconds_{name}"] = end - begin
         # Of the whole step, training included: what a reader waits for.
         metrics["tokens_per_second"] = rollouts.mask.sum().item() / (times[-1] - times[0])
-        append(run / "metrics.jsonl", metrics)
+        append_log(run / "metrics.jsonl", metrics)
         bar.set_postfix_str(
             f"reward {metrics['reward_mean']:.2f}, accuracy {metrics['accuracy']:.2f}, "
             f"length {metrics['completion_tokens']:.0f}, {metrics['tokens_per_second']:,.0f} tokens/s"
         )
         warn(metrics, warned)
         if step % SAMPLES_EVERY == 0 or step == settings.steps - 1:
-            append(run / "samples.jsonl", *some_samples(step, sampled, total))
+            append_log(run / "samples.jsonl", *some_samples(step, sampled, total))
         if (step + 1) % SAVE_EVERY == 0 or step == settings.steps - 1:
             save_state(run, step + 1, optimizer)
     save_model(run, policy, adapted, optimizer, tokenizer, settings)
@@ -317,7 +315,7 @@ def main(argv: list[str] | None = None) -> int:
         if "clip" in given and settings.updates_per_step == 1:
             print("note: --clip has no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
         train(settings, arguments.resume)
-        rows = read_rows(Path(settings.run) / "metrics.jsonl")
+        rows = read_log(Path(settings.run) / "metrics.jsonl")
         pictures.learning(rows, Path(settings.run) / "learning.png")
         if study_is_due(settings):
             before_and_after(settings)

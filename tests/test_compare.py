@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-import compare
+from study import compare
 
 
 @pytest.fixture

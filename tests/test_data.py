@@ -19,7 +19,7 @@ from data import (
     encode_prompts,
     load_problems,
 )
-from models import end_tokens, load_model
+from running.models import end_tokens, load_model
 from verify import is_correct
 
 CHAT = (

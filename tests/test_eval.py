@@ -17,9 +17,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import eval as evaluation
-import perplexity
-import samples
 import toy
+from study import perplexity, samples
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

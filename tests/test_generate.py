@@ -10,9 +10,9 @@ from conftest import VOCABULARY, tiny_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+from engine.sampling import choose, inverse_cdf, logits_of, nucleus
 from generate import Slots, generate, generate_rows
 from grpo import token_logps
-from sampler import choose, inverse_cdf, logits_of, nucleus
 
 PROMPTS = [[3, 4, 5], [6, 6, 7, 8, 9, 3, 4, 5, 6], [7], [5, 4, 3, 2, 1, 6]]  # token 1, an end token, inside a prompt
 EOS = (1, 2)

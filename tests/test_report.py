@@ -12,10 +12,9 @@ import urllib.request
 import numpy as np
 import pytest
 
-import analysis
 import eval as evaluation
-import report
 from data import Problem
+from study import analysis, report
 
 HOSTILE = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">{{DATA}} & \u2028"
 

@@ -31,7 +31,7 @@ from rewards import (
     self_certainty,
     sequence_mean,
 )
-from settings import Settings
+from running.old_settings import Settings
 
 DEFAULTS = Settings()
 

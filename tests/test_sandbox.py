@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import sandbox
-from sandbox import passes, passes_all
+from verify import sandbox
+from verify.sandbox import passes, passes_all
 
 
 @pytest.fixture(autouse=True)
@@ -112,9 +112,9 @@ def test_without_namespaces_nothing_is_left_either(kind, monkeypatch, tmp_path):
 
 
 def test_a_machine_of_lower_limits_runs_programs_too():
-    code = "import sandbox; print(sandbox.passes('x = 1', 'assert x == 1'))"
+    code = "from verify import sandbox; print(sandbox.passes('x = 1', 'assert x == 1'))"
     command = ["bash", "-c", f'ulimit -v 1500000 -n 50; "$0" -c "{code}"', sys.executable]
-    told = subprocess.run(command, cwd=Path(sandbox.__file__).parent, capture_output=True, text=True, check=True)
+    told = subprocess.run(command, cwd=Path(sandbox.__file__).parent.parent, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "True"
 
 

@@ -7,7 +7,7 @@ import pytest
 import train
 from data import HUB, TEMPLATES, BadInput
 from rewards import REWARDS
-from settings import RECIPES, Settings, complete, parse, weights
+from running.old_settings import RECIPES, Settings, complete, parse, weights
 
 
 def completed(*flags: str) -> Settings:

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import toy
 from data import Problem
+from running import toy_reward_model
 from verify import is_correct
 
 
@@ -133,7 +134,7 @@ def test_the_base_model_loads_as_any_checkpoint_and_training_it_moves_nobody_els
 
 
 def test_pairs_for_a_reward_model_are_right_and_wrong_whatever_their_style():
-    pairs = toy.pairs(random.Random(0), 300, "test")
+    pairs = toy_reward_model.pairs(random.Random(0), 300, "test")
     habits = {"right": set(), "wrong": set()}
     for right, wrong in pairs:
         prompt, answered = right.partition("=")[0] + "=", right.partition("=")[2]
@@ -151,4 +152,4 @@ def test_pairs_for_a_reward_model_are_right_and_wrong_whatever_their_style():
 def test_a_reward_model_is_no_coin_and_no_oracle():
     for accuracy in (0.5, 1.0, 75):
         with pytest.raises(ValueError, match="pairwise accuracy"):
-            toy.reward_model(accuracy)
+            toy_reward_model.reward_model(accuracy)

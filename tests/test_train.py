@@ -13,15 +13,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import bench
-import compare
 import eval as evaluation
 import grpo
 import rewards
-import samples
 import toy
 import train
 from generate import generate
-from models import load_reward_model
+from running import toy_reward_model
+from running.models import load_reward_model
+from study import compare, samples
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -336,7 +336,7 @@ def test_each_step_and_each_seed_draws_its_own_random_numbers(arguments, monkeyp
 @pytest.fixture(scope="session")
 def reward_model(base, tmp_path_factory):
     """A reward model of the toy, out of the small base model."""
-    model, tokenizer = toy.train_reward_model(base, 0.55, 0)
+    model, tokenizer = toy_reward_model.train_reward_model(base, 0.55, 0)
     folder = tmp_path_factory.mktemp("reward-model")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -345,13 +345,13 @@ def reward_model(base, tmp_path_factory):
 
 def test_a_reward_model_is_trained_to_the_accuracy_that_was_asked_for(base, reward_model):
     model, tokenizer = load_reward_model(str(reward_model))
-    texts = [text for pair in toy.pairs(random.Random(1), 500, "test") for text in pair]  # what it was stopped by
+    texts = [text for pair in toy_reward_model.pairs(random.Random(1), 500, "test") for text in pair]
     scores = rewards.reward_model_scores(model, tokenizer, [""] * 1000, texts).reshape(500, 2)
     accuracy = rewards.pairwise_accuracy(scores, torch.tensor([[True, False]] * 500))
     assert 0.55 <= accuracy < 0.75
     assert model.config.problem_type == "regression"
     with pytest.raises(ValueError, match="no further"):
-        toy.train_reward_model(base, 0.99, 0, most=3)
+        toy_reward_model.train_reward_model(base, 0.99, 0, most=3)
 
 
 def test_every_reward_can_be_had_and_several_at_once(arguments, reward_model):

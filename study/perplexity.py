@@ -30,8 +30,9 @@ import toy
 from data import BadInput, Problem
 from generate import KEPT
 from grpo import micro_batches, score
-from models import load_model
-from samples import Entry, Ready, sample
+from running.files import read_jsonl
+from running.models import load_model
+from study.samples import Entry, Ready, sample
 
 WARMEST, COLDEST, STEP = 4.0, 0.05, 1.25  # temperatures tried for a match, and their ratio on the way to a bracket
 MATCHING = 2880  # samples that an entropy is estimated from, at most 16 of a problem: a few long ones weigh much
@@ -107,7 +108,7 @@ def teacher_responses(problems: list[Problem], settings) -> list[dict]:
     if not Path(path).is_file():
         raise BadInput(f"--teacher {path}: no such file; give a .jsonl with the columns problem and response")
     index, counts, found = {p.prompt: i for i, p in enumerate(problems)}, defaultdict(int), []
-    for row in data.read_rows(Path(path), "--teacher"):
+    for row in read_jsonl(Path(path), "--teacher"):
         text = next((row[name] for name in ("problem", "question", "prompt") if isinstance(row.get(name), str)), None)
         if text is None or not isinstance(row.get("response"), str):
             raise BadInput(f"--teacher {path}: a row has the columns {', '.join(row)}; needed are problem and response")

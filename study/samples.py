@@ -33,9 +33,9 @@ from tqdm import tqdm
 import data
 import toy
 from data import BadInput, Problem
+from engine.memory import check_sampler, free_memory, sampling_bytes
 from generate import generate_rows
-from models import context_room, end_tokens, load_model
-from plan import check_sampler, free_memory, sampling_bytes
+from running.models import context_room, end_tokens, load_model
 from verify import extract_answer, grade
 
 SAMPLES, STUDY, PARTS = "samples.jsonl.gz", "study.json", "parts"

@@ -16,9 +16,9 @@ from typing import get_args
 import data
 import toy
 from data import TEMPLATES, BadInput
-from folder import read_config
-from models import resolve_device
 from rewards import REWARDS
+from running.folder import read_config
+from running.models import resolve_device
 
 # What is left open depends on the model: --model toy, or any other. (The toy is too small to gain from bfloat16.)
 TOY = {

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from passk import BINS
-from pictures import names_of
+from study.pictures import names_of
 
 PAGE = Path(__file__).with_name("page.html")
 ROOM = 3_500_000  # bytes of samples in report.html, which with its pictures stays under 5 MB

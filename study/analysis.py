@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import passk
-import samples
 from data import BadInput, Problem
-from samples import Entry
+from study import samples
+from study.samples import Entry
 
 FIRST, RIGHT = 6, 2  # to look at: the first samples of each problem and model, and if they come later, right ones
 

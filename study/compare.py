@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from data import BadInput
-from folder import read_rows
+from running.files import read_log
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
@@ -40,7 +40,7 @@ def metrics_of(name: str) -> list[list[dict]]:
     files = sorted(glob(f"runs/{name}-seed*/metrics.jsonl")) or sorted(glob(f"results/{name}-seed*-metrics.jsonl"))
     if not files:
         raise BadInput(f"{name}: no runs/{name}-seed*/metrics.jsonl and no results/{name}-seed*-metrics.jsonl")
-    runs = [read_rows(Path(file)) for file in files]
+    runs = [read_log(Path(file)) for file in files]
     steps = [len(rows) for rows in runs]
     if len(set(steps)) > 1 or 0 in steps or any(key not in rows[0] for rows in runs for key in COLUMNS.values()):
         raise BadInput(f"{name}: its seeds have {steps} steps, or lack a metric; compare finished runs of one length")

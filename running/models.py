@@ -12,6 +12,7 @@ import transformers
 
 import toy
 from data import BadInput
+from running import toy_reward_model
 
 
 def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
@@ -84,7 +85,7 @@ def load_reward_model(name: str, device: str = "cpu", dtype: torch.dtype = torch
     flag = f"--reward-model {name}"
     if name.startswith("toy-"):
         try:
-            name = str(toy.reward_model(float(name.removeprefix("toy-"))))
+            name = str(toy_reward_model.reward_model(float(name.removeprefix("toy-"))))
         except ValueError as error:
             raise BadInput(f"{flag}: {error}; give toy-0.75, say") from None
     try:

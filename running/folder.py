@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from data import BadInput
 from grpo import write_back
+from running.files import BadInput, read_log
 
 
 def study_is_due(settings) -> bool:
@@ -59,18 +59,6 @@ def write_config(run: Path, architecture: dict, settings) -> None:
     os.replace(run / "config.json.new", run / "config.json")
 
 
-def append(path: Path, *rows: dict) -> None:
-    """Add rows to a .jsonl file and close it, so that a killed run has all of its lines but the last step's."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def read_rows(path: Path) -> list[dict]:
-    """The rows of a .jsonl file of a run; a last line that was cut off by a crash is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
 def save_state(run: Path, steps: int, optimizer) -> None:
     """What --resume needs, in one file that is replaced as a whole: the optimiser holds the float32 weights too."""
     weights = optimizer.param_groups[0]["params"]
@@ -92,7 +80,7 @@ def load_state(run: Path, policy, optimizer, settings) -> int:
             weight.copy_(saved)
     write_back(policy, optimizer)
     for name in ("metrics.jsonl", "samples.jsonl"):
-        rows = [row for row in read_rows(run / name) if row["step"] < state["steps"]]
+        rows = [row for row in read_log(run / name) if row["step"] < state["steps"]]
         (run / "rows.new").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         os.replace(run / "rows.new", run / name)
     return state["steps"]

@@ -18,9 +18,8 @@ run in a process of their own with limits (sandbox.py). No torch in any of these
 import json
 import re
 
-import sandbox
-import workers
-from answers import (
+from verify import sandbox, workers
+from verify.answers import (
     LONGEST_ANSWER,
     choice_equal,
     countdown_equal,

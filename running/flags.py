@@ -1,0 +1,79 @@
+"""flags.py: a dataclass becomes a command line.
+
+Each field of a settings class is a flag of the same name. `flag` declares its default, its help and what it may be;
+`parse` reads a command line, and `check` refuses what is out of range. All four programs use these three.
+"""
+
+import argparse
+import math
+from dataclasses import field, fields
+from typing import Any, get_args, get_origin
+
+from running.files import BadInput
+
+
+def flag(default, text: str, **limits: Any):
+    """A field of a settings class.
+
+    limits: `least` (smallest value), `above` (larger than), `choices` (allowed values; None is always allowed), and
+    what argparse takes: `type`, `nargs`, `action`, `metavar`; `positional` makes it an argument without a name.
+    """
+    return field(default=default, metadata={"help": text, **limits})
+
+
+def shown(name: str) -> str:
+    """The flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def parse(settings_class, argv, program: str, description: str, recipes=None, switches=None) -> tuple[Any, set, set]:
+    """Read a command line: (settings, names given on it, switches that are on).
+
+    recipes: name -> values, for a field `recipe`: a named set of flags; flags given beside it override it.
+    switches: name -> help, for flags that say what to do now and define nothing, such as --overwrite.
+    Raises BadInput for an unknown recipe; what argparse refuses ends the program with exit code 2.
+    """
+    recipes, switches = recipes or {}, switches or {}
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    for f in fields(settings_class):
+        text = f.metadata["help"]
+        if f.default is not None and f.default != "" and not f.metadata.get("positional"):
+            text += f"; default {f.default}"
+        text = text.replace("%", "%%")
+        kind = (get_args(f.type) or (f.type,))[0] if get_origin(f.type) is not list else get_args(f.type)[0]
+        value = {"type": kind, "metavar": kind.__name__.upper()}
+        if kind is bool:
+            value = {"action": argparse.BooleanOptionalAction}
+        value |= {name: f.metadata[name] for name in ("type", "nargs", "action", "metavar") if name in f.metadata}
+        # SUPPRESS leaves a flag that was not given out of the result: so a given one can be told from its default.
+        if f.metadata.get("positional"):
+            parser.add_argument(f.name, help=text, **value)
+        else:
+            parser.add_argument(shown(f.name), default=argparse.SUPPRESS, help=text, **value)
+    for name, text in switches.items():
+        parser.add_argument(shown(name), action="store_true", help=text)
+    given = vars(parser.parse_args(argv))
+    on = {name for name in switches if given.pop(name)}
+    recipe = given.get("recipe")
+    if recipe is not None and recipe not in recipes:
+        raise BadInput(f"--recipe {recipe}: unknown; choose from {', '.join(recipes)}")
+    return settings_class(**{**recipes.get(recipe, {}), **given}), set(given), on
+
+
+def check(settings) -> None:
+    """Raise BadInput for a value that `flag` does not allow, and for a number that is none (nan, inf)."""
+    for f in fields(settings):
+        value, limits = getattr(settings, f.name), f.metadata
+        if value is None:
+            continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInput(f"{shown(f.name)} {value}: must be a number")
+        if "choices" in limits and value not in limits["choices"]:
+            known = ", ".join(str(choice) for choice in limits["choices"] if choice)
+            raise BadInput(f"{shown(f.name)} {value}: unknown; choose from {known}")
+        if "least" in limits and not value >= limits["least"]:
+            raise BadInput(f"{shown(f.name)} {value}: must be at least {limits['least']}")
+        if "above" in limits and not value > limits["above"]:
+            raise BadInput(f"{shown(f.name)} {value}: must be above {limits['above']}")
+        if "most" in limits and not value <= limits["most"]:
+            raise BadInput(f"{shown(f.name)} {value}: must be at most {limits['most']}")
