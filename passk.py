@@ -4,13 +4,13 @@ Pure functions on counts: of n samples of a problem, c were correct. From "Does 
 Incentivize Reasoning Capacity in LLMs Beyond the Base Model?" (2504.13837):
 
     pass_at_k                  1 - C(n-c, k) / C(n, k), Chen et al.'s estimator (2107.03374)       appendix A.2
-    interval, crossing         how sure a curve, a difference of two and their crossing are        (not in the paper)
+    interval, crossing         how sure is a curve, a difference of two, and where they cross      (not in the paper)
     accuracy_histogram         how many problems are solved never, seldom, always                  Figure 5
     coverage                   which problems only one of two models can solve                     v5, Table 2
     sampling_efficiency_gap    base pass@256 - trained pass@1                                      section 4.3
-    majority_at_k              what a vote of k samples would get                                  (to compare with)
+    majority_at_k              what a vote of k samples would get                                  (for comparison)
 
-Differs from the released evaluator: it pads a problem with too few samples, here that is an error.
+Differs from the released evaluator, which pads a problem with too few samples; here that is an error.
 """
 
 from typing import NamedTuple
@@ -23,26 +23,24 @@ def pass_at_k(n, c, k):
 
     n: samples drawn, c: how many of them were correct, k: tries; numbers or arrays, broadcast against each other, so
     that `pass_at_k(n[:, None], c[:, None], ks)` is [problems, len(ks)]. n may differ between problems. Average it over
-    problems; counts pooled over problems would let the easy ones answer for the hard ones.
+    problems; with pooled counts the easy problems would answer for the hard ones.
 
     It is the share of all k-subsets of the n samples that hold a correct one. The plug-in 1 - (1 - c/n)^k is biased,
-    and "any of the first k" is unbiased but far noisier. Raises ValueError unless 0 <= c <= n and 1 <= k <= n: from n
-    samples nothing can be said about more than n tries.
+    and "any of the first k" is unbiased but far noisier. Raises ValueError unless 0 <= c <= n and 1 <= k <= n: n
+    samples tell nothing about more than n tries.
     """
     n, c, k = np.broadcast_arrays(n, c, k)
     if n.size and not (np.all(c >= 0) and np.all(c <= n) and np.all(k >= 1) and np.all(k <= n)):
-        raise ValueError(
-            "pass_at_k needs 0 <= c <= n and 1 <= k <= n for every problem (draw more samples for a larger k)"
-        )
-    # Binomials overflow for n in the thousands, so work with log m! from one table: log C(a, k) = a! - k! - (a-k)! in
-    # logs. The k! cancels. Its rounding error is about 1e-11 at n = 10,000.
+        raise ValueError("pass_at_k needs 0 <= c <= n and 1 <= k <= n for every problem; draw more samples, or lower k")
+    # Binomials overflow for n in the thousands, so take logs: log C(a, k) = log a! - log k! - log (a-k)!, from a table
+    # of log m!. The k! cancels. The rounding error is about 1e-11 at n = 10,000.
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, (n.max() if n.size else 0) + 1)))])
     wrong = n - c
-    misses = np.maximum(wrong - k, 0)  # where wrong < k every subset holds a correct sample: see below
+    misses = np.maximum(wrong - k, 0)  # an index of the table; where wrong < k the estimate is 1, set below
     log_ratio = log_factorial[wrong] - log_factorial[misses] - log_factorial[n] + log_factorial[n - k]
     # -expm1(x) is 1 - exp(x) without losing the digits of a small pass@k.
     estimate = np.where(wrong < k, 1.0, -np.expm1(log_ratio))
-    estimate = np.where(c == 0, 0.0, estimate)  # exactly
+    estimate = np.where(c == 0, 0.0, estimate)  # exactly, without rounding
     return estimate if estimate.ndim else float(estimate)
 
 
@@ -66,13 +64,13 @@ def curve(n, c, ks) -> np.ndarray:
 
 
 def resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """The mean over problems in `draws` bootstrap samples: [problems, K] -> [draws, K].
+    """The mean over problems in each of `draws` bootstrap samples: [problems, K] -> [draws, K].
 
-    A bootstrap sample draws as many problems as there are, with replacement. What counts is how often each was drawn,
-    so the means are one matrix product. The problems drawn depend on their number and the seed alone.
+    A bootstrap sample draws as many problems as there are, with replacement; its mean needs only how often each came.
+    Which are drawn depends on the number of problems and the seed alone.
     """
     P, rng = len(values), np.random.default_rng(seed)
-    means, at_once = [], max(1, 2**22 // P)  # bounds the memory for 10,000 problems
+    means, at_once = [], max(1, 2**22 // P)  # limits the memory for 10,000 problems
     for first in range(0, draws, at_once):
         drawn = rng.integers(P, size=(min(at_once, draws - first), P))
         times = np.apply_along_axis(np.bincount, 1, drawn, minlength=P)  # [at_once, P]
@@ -83,13 +81,11 @@ def resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
 def interval(values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0) -> np.ndarray:
     """The bootstrap interval of the mean over problems: [problems, K] -> [2, K], lower and upper end.
 
-    values: `problem_curves` of a model; or, for a difference of two models, the difference of their problem_curves.
-    That is the paired interval: both models were asked the same problems, and that some problems are hard for both says
-    nothing about their difference. It is narrower than what two separate intervals would allow.
-
-    Percentiles (level 0.95: 2.5 % and 97.5 %). It answers "would other problems of this kind say the same?", and holds
-    for the noise of sampling completions too, as each problem brings its own. Raises ValueError for fewer than two
-    problems.
+    values: `problem_curves` of a model; or, to compare two models, the difference of their problem_curves. That is the
+    paired interval, narrower than two separate ones suggest: both models were given the same problems, and a problem
+    that is hard for both tells nothing about their difference. The ends are percentiles (level 0.95: 2.5 % and 97.5 %)
+    and answer "would other problems of this kind say the same?", the noise of their samples included. Raises ValueError
+    for fewer than two problems.
     """
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
@@ -98,26 +94,21 @@ def interval(values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: i
 
 
 class Crossing(NamedTuple):
-    """Where two curves cross: at k (between two k of the grid by interpolation), and its interval.
+    """The k at which two curves cross, and its interval."""
 
-    high is infinite where the interval goes beyond the largest k, low the smallest k where it goes below the smallest;
-    both are None if there were no problems to draw.
-    """
-
-    k: float
-    low: float | None
-    high: float | None
+    k: float  # may lie between two k of the curves
+    low: float | None  # the smallest k if the interval goes below it; None for curves without problems
+    high: float | None  # infinite if the interval goes beyond the largest k; None for curves without problems
 
 
 def crossing(curve_a, curve_b, ks=None, level: float = 0.95, draws: int = 2000, seed: int = 0) -> Crossing | None:
-    """The k from which on the model that ends ahead stays ahead; None if it was never behind, or if they end equal.
+    """The k from which the model that is ahead at the end stays ahead; None if it always was, or if they end equal.
 
     curve_a, curve_b: `problem_curves` of two models on the same problems, [problems, len(ks)], or two curves [len(ks)],
     which have no interval. ks: ascending; default 1, 2, 4 ... Between two of them the difference is taken as linear in
-    log k. (In the paper's Figure 2 the curves of Qwen2.5-7B on MATH-500 cross between 8 and 16.)
-
-    The interval is over bootstrap samples of the problems, paired. In one of them the model that ends ahead may be so
-    from the start (its crossing counts as the smallest k) or not be ahead at the end (infinity).
+    log k. The interval is over paired bootstrap samples of the problems: in one, the model may be ahead from the start
+    (its crossing counts as the smallest k) or behind at the end (as infinite). In the paper's Figure 2 the curves of
+    Qwen2.5-7B on MATH-500 cross between 8 and 16.
     """
     a, b = np.asarray(curve_a, dtype=float), np.asarray(curve_b, dtype=float)
     ks = 2.0 ** np.arange(a.shape[-1]) if ks is None else np.asarray(ks, dtype=float)
@@ -132,19 +123,19 @@ def crossing(curve_a, curve_b, ks=None, level: float = 0.95, draws: int = 2000, 
     if a.ndim == 1:
         return Crossing(k, None, None)
     found = positions(resampled_means(difference, draws, seed) * end, ks)
-    # inverted_cdf takes values that occurred: between a number and infinity there is nothing to interpolate.
+    # inverted_cdf takes a value that occurred: between a number and infinity nothing can be interpolated.
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Crossing(k, float(low), float(high))
 
 
 def positions(lead: np.ndarray, ks: np.ndarray) -> np.ndarray:
-    """Where each row of lead [R, K] rises above 0 for good: [R]; ks[0] if it always was, infinity if it ends below."""
+    """Where each row of lead [R, K] rises above 0 for good: [R]. Never below: ks[0]; not above at the end: infinity."""
     behind = lead < 0
     last = lead.shape[1] - 1 - behind[:, ::-1].argmax(axis=1)  # the last k at which the row is behind
     last = np.where(behind.any(axis=1), np.minimum(last, lead.shape[1] - 2), 0)
     rows = np.arange(len(lead))
     before, after = lead[rows, last], lead[rows, last + 1]
-    # Of the way in log k from one to the next; for rows that never rise above 0 it means nothing.
+    # How far between the two the lead is 0. Rows that never rise above 0 get some number, and infinity below.
     share = np.clip(before / np.where(before == after, 1, before - after), 0, 1)
     log_k = np.log(ks[last]) + share * (np.log(ks[last + 1]) - np.log(ks[last]))
     found = np.where(behind.any(axis=1), np.exp(log_k), ks[0])
@@ -159,34 +150,37 @@ BINS = ("0", *(f"({i / 10:g}, {(i + 1) / 10:g}]" for i in range(9)), "(0.9, 1)",
 def accuracy_histogram(n, c) -> np.ndarray:
     """The number of problems in each of the paper's 12 bins of c / n, as BINS names them: [12] (Figure 5).
 
-    0 and 1 stand apart: training moves mass to 1, and some to 0. In whole numbers, so that 3 of 10 is in (0.2, 0.3]
-    and not, by rounding, in the next.
+    0 and 1 have bins of their own: training moves problems to 1, and some to 0.
     """
     n, c = np.broadcast_arrays(np.asarray(n), np.asarray(c))
     if not (np.all(c >= 0) and np.all(c <= n) and np.all(n >= 1)):
         raise ValueError("accuracy_histogram needs 0 <= c <= n and n >= 1 for every problem")
-    bins = np.where(c == n, 11, -(-10 * c // n))  # the ceiling of 10 c / n
+    bins = np.where(c == n, 11, -(-10 * c // n))  # the ceiling of 10 c / n, in whole numbers: 3 of 10 is in (0.2, 0.3]
     return np.bincount(bins, minlength=12)
 
 
 def coverage(base_c, trained_c) -> dict[str, list[int]]:
-    """Which problems were solved at least once, by whom: the indices under both, base_only, trained_only and neither.
+    """Which problems each model solved at least once: indices under both, base_only, trained_only and neither.
 
-    The paper's 2 x 2 table (v5, Table 2). base_c, trained_c: correct samples of each problem, out of equally many.
+    The paper's 2 x 2 table (v5, Table 2). base_c, trained_c: correct samples of each problem, out of the same number n.
     """
     base, trained = np.asarray(base_c) > 0, np.asarray(trained_c) > 0
     if base.shape != trained.shape:
         raise ValueError(f"coverage compares the same problems, not {len(base)} with {len(trained)}")
-    cells = {"both": base & trained, "base_only": base & ~trained, "trained_only": ~base & trained}
-    cells["neither"] = ~base & ~trained
+    cells = {
+        "both": base & trained,
+        "base_only": base & ~trained,
+        "trained_only": ~base & trained,
+        "neither": ~base & ~trained,
+    }
     return {name: cell.nonzero()[0].tolist() for name, cell in cells.items()}
 
 
 def sampling_efficiency_gap(base_pass_at_k: float, trained_pass_at_1: float) -> float:
     """How far one try of the trained model is from many tries of its base, in percentage points; lower is better.
 
-    The paper's Delta_SE (section 4.3) with k = 256: 0 would mean that training has made every problem certain that the
-    base model can solve at all. Its GRPO on Omni-MATH: 69.1 - 25.1 = 44.0 points.
+    The paper's Delta_SE (section 4.3), k = 256. At 0, one try of the trained model solves what many of the base do.
+    The paper's GRPO on Omni-MATH: 69.1 - 25.1 = 44.0 points.
     """
     return 100 * (base_pass_at_k - trained_pass_at_1)
 
@@ -194,26 +188,25 @@ def sampling_efficiency_gap(base_pass_at_k: float, trained_pass_at_1: float) -> 
 def majority_at_k(answers, correct, ks, draws: int = 200, seed: int = 0) -> np.ndarray:
     """The probability that the most frequent answer among k samples is right: [len(ks)], for one problem.
 
-    Pass@k asks whether somebody who knows the answer would find it among k samples; consensus asks what somebody gets
-    who does not. answers: n hashable answers, None for none, which has no vote; correct: n truth values. Answers that
-    tie share the win. All right answers are one answer, however they are written, and wrong ones are told apart by
-    their text: where wrong answers have several spellings, this is an upper bound.
-
-    A mean over `draws` random orders of the n samples, of which the first k vote; exact for k = n.
+    pass@k needs someone who knows the answer to pick it out of k samples; a vote needs nobody. answers: n hashable
+    answers, None for no answer, which has no vote; correct: n truth values. Answers that tie share the win. All right
+    answers count as one, however they are written; wrong ones are told apart by their text, so that this is an upper
+    bound where one is written in several ways. A mean over `draws` random orders of the n samples, of which the first k
+    vote; exact for k = n.
     """
     ks, n = list(ks), len(answers)
     if len(correct) != n or not ks or min(ks) < 1 or max(ks) > n:
         raise ValueError("majority_at_k needs a truth value for each answer, and 1 <= k <= n")
-    # Class 0 is the right answer, the wrong ones follow, and the last has no vote.
+    # Answers as numbers: 0 is the right one, the wrong ones follow, the last stands for no answer.
     wrong = list(dict.fromkeys(a for a, right in zip(answers, correct, strict=True) if not right and a is not None))
     number = {answer: i + 1 for i, answer in enumerate(wrong)} | {None: len(wrong) + 1}
-    classes = np.array([0 if right else number[a] for a, right in zip(answers, correct, strict=True)])
-    order = np.random.default_rng(seed).permuted(np.tile(classes, (draws, 1)), axis=1)  # [draws, n]
-    wins = []
+    voices = np.array([0 if right else number[a] for a, right in zip(answers, correct, strict=True)])
+    order = np.random.default_rng(seed).permuted(np.tile(voices, (draws, 1)), axis=1)  # [draws, n]
+    width, wins = len(wrong) + 2, []
+    offsets = np.arange(draws)[:, None] * width  # counts the votes of all orders at once
     for k in ks:
-        width = len(wrong) + 2
-        offsets = np.arange(draws)[:, None] * width
         votes = np.bincount((order[:, :k] + offsets).ravel(), minlength=draws * width).reshape(draws, width)[:, :-1]
         most = votes.max(axis=1)
-        wins.append(np.where((votes[:, 0] == most) & (most > 0), 1 / (votes == most[:, None]).sum(axis=1), 0).mean())
+        winners = (votes == most[:, None]).sum(axis=1)
+        wins.append(np.where((votes[:, 0] == most) & (most > 0), 1 / winners, 0).mean())
     return np.array(wins)

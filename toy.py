@@ -27,18 +27,18 @@ and neither the base model nor reinforcement learning is ever given a problem of
 """
 
 import hashlib
-import json
-import os
 import random
 import re
-import shutil
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import AddedToken, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
+from running.files import made_once
 
 TRAIN_OPERATIONS = (1, 2, 3, 4)  # what the base model has read and what reinforcement learning trains on
 TEST_OPERATIONS = (1, 2, 3, 4, 5, 6)  # 5 and 6 were never seen by anyone
@@ -70,7 +70,7 @@ def split_of(expression: str) -> str:
 
 
 def make_expression(rng: random.Random, operations: int, split: str) -> str:
-    """A random chain with that many operations, every intermediate value in 0..99, that belongs to `split`."""
+    """A random chain of that many operations that belongs to `split`; every intermediate value lies in 0..99."""
     while True:
         value = rng.randint(1, 9)
         text = str(value)
@@ -86,10 +86,9 @@ def make_expression(rng: random.Random, operations: int, split: str) -> str:
 
 
 def make_problems(split: str, limit: int, seed: int = 0) -> list[tuple[str, str]]:
-    """`limit` distinct (prompt, answer) pairs of a split; the numbers of operations take turns (train 1..4, test 1..6).
+    """`limit` different (prompt, answer) pairs of a split, of 1..4 operations in turn (train) or 1..6 (test).
 
-    There are only 165 training and 42 test problems of one operation; when a number of operations runs out, its turns
-    go to the others.
+    There are only 165 training and 42 test problems of one operation. When they run out, the others go on in turn.
     """
     rng = random.Random(f"{split}-{seed}")
     turns = list(TRAIN_OPERATIONS if split == "train" else TEST_OPERATIONS)
@@ -112,8 +111,8 @@ def make_problems(split: str, limit: int, seed: int = 0) -> list[tuple[str, str]
 def valid_chain(completion: str, problem) -> bool:
     """True if the completion writes exactly the worked steps of the problem, in order, and then boxes its answer.
 
-    A correct answer without a valid chain is a lucky guess. The authors of "Does Reinforcement Learning Really
-    Incentivize Reasoning Capacity..." checked chains by hand. `problem` is a data.Problem or the text of its prompt.
+    A correct answer without a valid chain is a lucky guess; the authors of "Does Reinforcement Learning Really
+    Incentivize Reasoning Capacity..." checked by reading. `problem` is a data.Problem or the text of its prompt.
     """
     worked = steps(getattr(problem, "prompt", problem))
     reasoning, _, boxed = completion.partition("\\boxed{")
@@ -129,7 +128,7 @@ def reason(expression: str, rng: random.Random, slip: float = 0.0) -> str:
     worked = steps(expression)
     value, parts = worked[0][0], []
     for i, (_, operator, right, _) in enumerate(worked):
-        # After a slip the true result can leave 0..99; it is clamped, so that two digits are always enough.
+        # After a slip the true result may lie outside of 0..99. It is clamped, so that two digits are always enough.
         result = min(max(steps(f"{value}{operator}{right}")[0][3], 0), 99)
         if rng.random() < slip:
             result = rng.choice([r for r in (result - 10, result - 1, result + 1, result + 10) if 0 <= r <= 99])
@@ -148,19 +147,22 @@ def ramble(expression: str, rng: random.Random) -> str:
     return text
 
 
-def complete(expression: str, habit: str, rng: random.Random) -> str:
-    """The completion that a writer with this habit gives."""
+def completion_of(expression: str, habit: str, rng: random.Random) -> str:
+    """A completion in the style of this habit, one of HABITS."""
     if habit == "direct":
         return f"\\boxed{{{steps(expression)[-1][3]}}}"
     return reason(expression, rng, SLIP) if habit == "reason" else ramble(expression, rng)
 
 
-def make_tokenizer() -> Qwen2Tokenizer:
-    """One token for each digit, sign and connective; text of the toy world round-trips exactly.
+complete = completion_of  # until running/toy_reward_model.py calls it by its new name
 
-    The class is Qwen2's own (a byte-level BPE, here without merges), because that is what AutoTokenizer builds for a
-    Qwen2 model, whatever class wrote the files. It drops characters that it does not know, so the toy model reads toy
-    text only.
+
+def make_tokenizer() -> Qwen2Tokenizer:
+    """One token for each digit, sign and connective. Text of the toy world survives encoding and decoding exactly.
+
+    The class is Qwen2's own (a byte-level BPE, here without merges), because AutoTokenizer builds that one for any
+    Qwen2 model, whatever class wrote the files. It drops characters that it does not know: the toy model can read
+    nothing but toy text.
     """
     tokenizer = Qwen2Tokenizer(
         vocab={t: i for i, t in enumerate([PAD, EOS, *SIGNS])}, merges=[], unk_token=None, eos_token=EOS, pad_token=PAD
@@ -171,7 +173,7 @@ def make_tokenizer() -> Qwen2Tokenizer:
 
 # --- the base model -------------------------------------------------------------------------------------------------
 
-SETTINGS = {
+BASE_MODEL = {
     "hidden_size": 128,
     "intermediate_size": 256,
     "num_hidden_layers": 3,
@@ -185,49 +187,26 @@ SETTINGS = {
     "muon_lr": 0.02,  # for the matrices of the layers
     "adamw_lr": 5e-3,  # for the embedding and the norms
 }
-
-
-BASES = {"toy": {}, "toy-weak": {"steps": 250}}  # names of `--model` -> what differs from SETTINGS
+BASES = {"toy": {}, "toy-weak": {"steps": 250}}  # name for --model -> what differs from BASE_MODEL
 
 
 def base_model(folder: str | Path = "runs", seed: int = 0, **changes) -> Path:
-    """The folder of the trained base model, which is made on the first call (under a minute on two cores).
+    """The folder of the trained base model. The first call trains it, in less than a minute on two cores.
 
-    `changes` override SETTINGS. Load it as any checkpoint: AutoModelForCausalLM.from_pretrained(path).
+    `changes` override BASE_MODEL. Load it as any checkpoint, by AutoModelForCausalLM.from_pretrained.
     """
-    settings = {**SETTINGS, **changes}
-    if unknown := set(changes) - set(SETTINGS):
-        raise ValueError(f"unknown settings of the toy base model: {', '.join(sorted(unknown))}")
-    return made(folder, "toy-base", [settings, seed], partial(train_base_model, settings, seed))
+    if unknown := set(changes) - set(BASE_MODEL):
+        raise ValueError(f"the toy base model has no {', '.join(sorted(unknown))}; it has {', '.join(BASE_MODEL)}")
+    design = {**BASE_MODEL, **changes}
+    make = partial(train_base_model, design, seed)
+    return made_once(folder, "toy-base", [design, seed], [Path(__file__)], make)
 
 
-def made(folder: str | Path, name: str, defined_by: list, make) -> Path:
-    """The folder of a model; `make` returns (model, tokenizer) if it is not there yet.
-
-    The folder's name carries a hash of what defines the model and of this file, so that a model made under other
-    settings is never taken for this one.
-    """
-    key = hashlib.sha256(json.dumps(defined_by).encode() + Path(__file__).read_bytes()).hexdigest()[:8]
-    target = Path(folder) / f"{name}-{key}"
-    if not target.exists():
-        model, tokenizer = make()
-        # Written beside its place and renamed when complete, so that an interrupted run leaves no half-written model.
-        unfinished = target.with_name(f"{target.name}-unfinished-{os.getpid()}")
-        model.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-        try:
-            os.replace(unfinished, target)
-        except OSError:  # another process made the same model meanwhile
-            shutil.rmtree(unfinished)
-    return target
-
-
-def train_base_model(settings: dict, seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
-    """Next-token prediction on freshly written documents. The loss leaves prompts out, which are pure chance."""
+def train_base_model(design: dict, seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
+    """Next-token prediction on freshly written documents. `design` is as BASE_MODEL; (policy, tokenizer) comes back."""
     tokenizer, rng = make_tokenizer(), random.Random(seed)
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
     config = Qwen2Config(
-        **{name: settings[name] for name in names},
+        **{name: size for name, size in design.items() if name.startswith(("hidden", "intermediate", "num"))},
         vocab_size=len(tokenizer),
         max_position_embeddings=512,
         tie_word_embeddings=True,
@@ -235,62 +214,53 @@ def train_base_model(settings: dict, seed: int) -> tuple[Qwen2ForCausalLM, Qwen2
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):  # draws the weights from this seed without moving anybody else's stream
+    with torch.random.fork_rng(devices=[]):  # the weights come from this seed; the caller's random stream stays put
         torch.manual_seed(seed)
         policy = Qwen2ForCausalLM(config)
-    # Muon orthogonalises a matrix update. After these 500 steps the loss is .36 nats a token, with AdamW alone .43.
+    # Muon makes the update of a matrix orthogonal. After 500 steps the loss is .36 nats a token; with AdamW alone, .43.
     matrices = [p for p in policy.model.layers.parameters() if p.ndim == 2]
     others = [p for p in policy.parameters() if all(p is not m for m in matrices)]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=settings["muon_lr"], weight_decay=0.0),
-        torch.optim.AdamW(others, lr=settings["adamw_lr"], weight_decay=0.0),
-    ]
-    # Linear decay to zero, after ten steps of warm-up.
+    muon = torch.optim.Muon(matrices, lr=design["muon_lr"], weight_decay=0.0)
+    adamw = torch.optim.AdamW(others, lr=design["adamw_lr"], weight_decay=0.0)
+    # Ten steps of warm-up, then linear decay to zero.
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda s: min(1, (s + 1) / 10) * (1 - s / settings["steps"]))
-        for o in optimizers
+        torch.optim.lr_scheduler.LambdaLR(o, lambda s: min(1, (s + 1) / 10) * (1 - s / design["steps"]))
+        for o in (muon, adamw)
     ]
-    bar = tqdm(range(settings["steps"]), desc="toy base model", unit="step")
+    bar = tqdm(range(design["steps"]), desc="toy base model", unit="step")
     for step in bar:
-        early = step < settings["habits_from"] * settings["steps"]
-        reason_share = settings["reason_share_at_first"] if early else HABITS["reason"]
-        loss = 0.0
-        for token_ids, labels in batches(tokenizer, rng, settings["documents_per_step"], reason_share):
+        early = step < design["habits_from"] * design["steps"]
+        reason_share = design["reason_share_at_first"] if early else HABITS["reason"]
+        loss = 0.0  # summed over the tokens of the step
+        for token_ids, labels in batches(tokenizer, rng, design["documents_per_step"], reason_share):
             logits = policy(input_ids=token_ids, use_cache=False).logits  # [n, S, V]; V is 26 here
             part = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
             part.backward()
             loss += part.item()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)  # also makes the sum over tokens as good as a mean
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+        for optimizer, schedule in zip((muon, adamw), schedules, strict=True):
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        bar.set_postfix(loss=f"{loss / settings['documents_per_step']:.2f}")
+        bar.set_postfix(loss=f"{loss / design['documents_per_step']:.2f}")
     return policy.eval(), tokenizer
 
 
 def batches(tokenizer, rng: random.Random, documents: int, reason_share: float):
-    """One step's documents as three pairs of token_ids, labels [n, S]: sorted by length, so that little is padding.
+    """The documents of one step as three pairs of token_ids, labels [n, S], sorted by length: so little is padding.
 
-    `reason_share` of the documents reason; the other habits share the rest as in HABITS. Each step mixes all lengths.
+    `reason_share` of the documents reason; the other habits keep their proportions. The labels leave the prompts out,
+    because a prompt is pure chance, and nothing can be learned from it.
     """
     rest = (1 - reason_share) / (1 - HABITS["reason"])
     shares = {habit: reason_share if habit == "reason" else share * rest for habit, share in HABITS.items()}
     expressions = [make_expression(rng, rng.choice(TRAIN_OPERATIONS), "train") for _ in range(documents)]
     habits = rng.choices(list(shares), list(shares.values()), k=documents)
-    completions = [complete(e, habit, rng) + EOS for e, habit in zip(expressions, habits, strict=True)]
+    completions = [completion_of(e, habit, rng) + EOS for e, habit in zip(expressions, habits, strict=True)]
     pairs = zip(tokenizer(expressions)["input_ids"], tokenizer(completions)["input_ids"], strict=True)
     rows = sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))
     for part in (rows[: documents // 3], rows[documents // 3 : 2 * documents // 3], rows[2 * documents // 3 :]):
-        longest = max(len(prompt) + len(completion) for prompt, completion in part)
-        token_ids = torch.zeros(len(part), longest, dtype=torch.long)  # [n, S]; 0 is <pad>
-        labels = torch.full_like(token_ids, -100)  # -100: cross_entropy leaves the position out
-        for i, (prompt, completion) in enumerate(part):
-            end = len(prompt) + len(completion)
-            token_ids[i, :end] = torch.tensor(prompt + completion)
-            labels[i, len(prompt) : end] = torch.tensor(completion)
-        yield token_ids, labels
-
-
-if __name__ == "__main__":
-    print(base_model())
+        token_ids = [torch.tensor(prompt + completion) for prompt, completion in part]
+        labels = [torch.tensor([-100] * len(prompt) + completion) for prompt, completion in part]
+        # 0 is <pad>; cross_entropy leaves positions with -100 out.
+        yield pad_sequence(token_ids, batch_first=True), pad_sequence(labels, batch_first=True, padding_value=-100)

@@ -1,320 +1,342 @@
-"""train.py: the loop (settings.py: flags and recipes; folder.py: what it leaves behind; plan.py: what it will need).
+"""train.py: the loop.
 
     python train.py                                            the toy world: a tiny model learns to reason, in minutes
     python train.py --model Qwen/Qwen2.5-1.5B --data gsm8k     the same with a real model
 
-One step: draw prompts, sample G completions of each, reward them, turn rewards into advantages, take --updates-per-step
-optimiser steps on all of them. That is GRPO as Intuitor (2505.19590) and "Does Reinforcement Learning Really
-Incentivize..." (2504.13837) train: on policy, every batch sampled by the model that learns from it.
+`step` is the algorithm: sample G completions of each prompt, grade them, compare each with its group, and make those
+that did better likelier. That is GRPO as Intuitor (2505.19590) and "Does Reinforcement Learning Really Incentivize..."
+(2504.13837) train: on policy, every batch sampled by the model that learns from it.
+
+    problems  --data.py-->  prompts, B lists of tokens  --generate.py-->  rollouts [N, S]
+      rollouts  --rewards.py-->  graded: texts, answers, right or wrong  -->  rewards [B, G]
+        rewards  --grpo.py-->  advantages [B, G]  -->  loss  -->  one optimiser step
+
+In all files B is prompts in a step, G rollouts per prompt, N = B*G rows (row b*G + g is rollout g of prompt b), S the
+longest sequence, V the vocabulary and H the hidden size. Read `step` first, then the three files that it calls. All
+else here is the settings above it, the loop around it, and what stops a run that cannot work before it starts.
 
 The run folder holds the trained model (load it as any checkpoint), config.json (with the settings under "minreason"),
-metrics.jsonl (a line a step; the README explains each number), samples.jsonl (what the model says), learning.png, and a
-before/after study on held-out problems (what eval.py writes: report.html and more). --resume goes on from state.pt.
+metrics.jsonl (a line a step; docs/metrics.md explains each number), samples.jsonl (what the model says), learning.png,
+and a before/after study on held-out problems (what eval.py writes: report.html and more). --resume goes on from
+state.pt.
 
 Every random draw is a function of the seed and the step alone. So a resumed run needs no saved generator, and on a CPU
 it is bit for bit the run that was never interrupted.
+
+Differs from the papers: nothing here is distributed, and there is one optimiser step per batch unless
+--updates-per-step says more. The noisy-reward paper (2505.22653) trains PPO with a critic; here its rewards train GRPO.
+Defaults suit the toy; the papers' own settings are in recipes.py.
 """
 
-import copy
-import math
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 import data
 import eval as evaluation
-from data import BadInput
-from engine.memory import as_text, free_memory, memory_plan
+from data import TEMPLATES
+from engine.head import annotate
+from engine.masters import adamw, learning_rate
+from engine.memory import check_memory
 from generate import generate, stream
-from grpo import adamw, annotate, combined_advantages, update
-from rewards import REWARDS, Sampled, pairwise_accuracy, read, sequence_mean
-from running.files import append_log, read_log
-from running.folder import (
-    check_folder,
-    empty_folder,
-    load_state,
-    save_model,
-    save_state,
-    study_is_due,
-    write_config,
-)
-from running.models import context_room, end_tokens, load_model, load_reward_model, resolve_device
-from running.old_settings import Settings, complete, dry_run, parse, resumed, weights
+from grpo import combined_advantages, update
+from recipes import RECIPES
+from rewards import REWARDS, Graded, flip, grade_rollouts, reward
+from running import models
+from running.files import BadInput, append_log, read_log
+from running.flags import flag, pick
+from running.folder import check_folder, empty_folder, load_state, save_model, save_state, write_config
+from running.logs import describe, progress, some_samples, stopwatch, warn
+from running.reward_models import load_reward_model
+from running.train_flags import complete, dry_run, read_command_line, resumed, reward_weights
 from study import pictures, report
+from study.folder import forget
 
+AVERAGES = ("sequence", "token", "constant")  # of the loss: grpo.loss_weights
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
-SAMPLES_EVERY, SAMPLES_SHOWN = 10, 4  # every so many steps, so many completions go into samples.jsonl
+SAMPLES_EVERY = 10  # steps between two looks at what the model says, in samples.jsonl
+
+
+@dataclass
+class Settings:
+    """All that defines a run. Each field is a flag of the same name; `python train.py --help` prints them.
+
+    In brackets: what the papers use. None is filled in by running/train_flags.py, which also refuses what cannot work
+    (`template`: by `prepare`, which has the tokenizer).
+    """
+
+    # What is trained, and on what. A recipe is a paper's settings by name (recipes.py).
+
+    recipe: str | None = flag(None, f"a named set of flags; flags you add override it: {', '.join(RECIPES)}")
+    model: str = flag("toy", "toy, toy-weak, a folder with a model, or a hub id (papers: Qwen/Qwen2.5-1.5B, -3B, -7B)")
+    data: str | None = flag(None, "toy, gsm8k, math, code_contests or a .jsonl(.gz) file; default toy with a toy model")
+    template: str | None = flag(None, "default qwen-boxed for chat models, else plain", choices=TEMPLATES)
+    # What is rewarded: rewards.py. A flag that the chosen rewards do not read is refused: a silently ignored flag is
+    # worse than an error.
+    reward: str = flag("correct", f"NAME, or NAME=WEIGHT several times: {', '.join(REWARDS)}", nargs="+")
+    flip: float = flag(0.0, "probability that the answer key errs (noisy rewards 0.1 to 0.5)", least=0, most=1)
+    flip_unit: str = flag("prompt", "flip whole prompts (the paper) or rollouts", choices=("prompt", "rollout"))
+    annotator: str = flag("online", "whose certainty: the policy's, or its start's", choices=("online", "offline"))
+    rpr_divisor: float = flag(20.0, "phrases for a full reasoning pattern reward (released 20, paper 40)", above=0)
+    rpr_repetition: str = flag("distinct", "which n-grams count (released: distinct)", choices=("distinct", "total"))
+    rpr_whole_words: bool = flag(False, "count no phrase inside a longer word (thus in enthusiasm)")
+    rpr_open_ended: bool = flag(False, "count the 13 phrases for open-ended tasks too")
+    reward_model: str | None = flag(None, "a model with one output: folder, hub id, or toy-0.75 (made on the spot)")
+    calibrate_threshold: float = flag(0.5, "calibrate adds to rewards below this (noisy rewards 0.5)")
+    calibrate_weight: float = flag(0.1, "how much of the pattern reward calibrate adds (noisy rewards 0.1)")
+    # A step: B prompts, G rollouts of each. The product is the batch; a larger G gives each prompt a better comparison,
+    # a larger B more problems. The loss and its average are grpo.py's, beside the equations.
+    steps: int = flag(60, "training steps (Intuitor: 58 is one epoch of MATH)", least=1)
+    prompts_per_step: int = flag(16, "B (Intuitor 128; noisy rewards 128; limit of RLVR 256)", least=1)
+    rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
+    max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)", least=1)
+    temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", above=0)
+    advantage_scale: str = flag("std", "divide by the group's deviation, or not (Dr. GRPO)", choices=("std", "none"))
+    loss_average: str = flag("sequence", "of tokens, as in GRPO, DAPO, Dr. GRPO", choices=AVERAGES)
+    kl: float = flag(0.005, "weight of the KL penalty, 0 for none (Intuitor 0.005, 7B: 0.01)", least=0)
+    kl_estimator: str = flag("k3", "estimator of the KL penalty (GRPO k3)", choices=("k1", "k2", "k3"))
+    clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2)", above=0)
+    updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)", least=1)
+    lr: float | None = flag(None, "default 3e-4 on the toy, else 1e-6; x10 with --lora (Intuitor 1e-6, 3e-6)", above=0)
+    warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth)", least=0)
+    schedule: str = flag(
+        "constant", "of the learning rate after that (Intuitor cosine)", choices=("constant", "cosine")
+    )
+    # How it is computed. Except for --lora and --seed, these change results by rounding only.
+    lora: int = flag(0, "rank of adapters (alpha twice that) of all linear layers but the head; 0: none", least=0)
+    gradient_checkpointing: bool = flag(False, "compute layers again in the backward pass: less memory, a third slower")
+    micro_tokens: int | None = flag(None, "tokens in one pass, to suit memory; default 8192, on a CPU 1024", least=1)
+    compile: bool = flag(False, "torch.compile the layers for training: minutes at the start, for long runs on a GPU")
+    allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
+    seed: int = flag(0, "of every random draw", least=0)
+    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
+    dtype: str | None = flag(None, "default bfloat16 on a GPU, else float32; the optimiser always keeps float32")
+    run: str | None = flag(None, "run folder; default runs/MODEL-REWARD-seedSEED, or runs/RECIPE-seedSEED")
+    # Before and after: the study that eval.py makes of the starting and the trained model.
+    eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math")
+    eval_samples: int | None = flag(None, "per held-out problem; default 64 on the toy, else 8; 0: no study", least=0)
+    eval_limit: int = flag(180, "held-out problems", least=0)
+
+
+class Parts(NamedTuple):
+    """What a run trains, and what it trains with."""
+
+    policy: torch.nn.Module
+    ref_policy: torch.nn.Module | None  # the frozen starting model, if anything asks for it
+    optimizer: torch.optim.Optimizer
+    tokenizer: object
+    adapted: object | None  # with --lora: what can merge the adapters
+    reward_model: tuple | None  # (model, tokenizer)
+    reward_weights: dict[str, float]  # by name
+    problems: list[data.Problem]
+    prompts: list[list[int]]  # the problems as tokens
+    eos_ids: list[int]  # any of them ends a completion
+
+
+# --- the algorithm --------------------------------------------------------------------------------------------------
+
+
+def step(number: int, parts: Parts, s: Settings) -> tuple[Graded, dict[str, torch.Tensor], torch.Tensor, dict]:
+    """One step of GRPO.
+
+    Returns what was graded, each reward [B, G] by its name, the advantages [B, G], and what `update` measured, with the
+    seconds of each part.
+    """
+    policy, lap = parts.policy, stopwatch()
+    chosen = prompts_of_step(number, len(parts.problems), s.prompts_per_step, s.seed)
+    problems, prompts = [parts.problems[i] for i in chosen], [parts.prompts[i] for i in chosen]  # B each
+
+    # 1. Sample G completions of each prompt, from the policy as it is now. No top-p: rollouts would come from a cut-off
+    #    distribution, while the loss trains the whole one.
+    sampling = {"temperature": s.temperature, "eos_ids": parts.eos_ids, "generator": stream(s.seed, "rollouts", number)}
+    rollouts = generate(policy, prompts, s.rollouts_per_prompt, s.max_new_tokens, **sampling)  # N rows
+    seconds = {"seconds_generate": lap()}
+
+    # 2. Grade them. A reward is a number for each rollout, [B, G]. No gradient flows through it, not even through
+    #    self-certainty: it says how good a rollout was, and not how to make it better.
+    graded = grade_rollouts(problems, rollouts, parts.tokenizer, s.allow_code_execution)
+    inputs = reward_inputs(number, graded, parts, s)
+    rewards = {name: reward(name, graded, inputs) for name in parts.reward_weights}
+
+    # 3. Compare each rollout with the others of its prompt: advantages A_i, [B, G]. (GRPO eq. 3)
+    advantages = combined_advantages(rewards, parts.reward_weights, s.advantage_scale)
+    seconds["seconds_reward"] = lap()
+
+    # 4. Learn. The gradient is the average of A_i grad log pi(o_i), and that of the KL penalty to the starting model.
+    ref_policy = parts.ref_policy if s.kl > 0 else None
+    measured = update(
+        policy, ref_policy, parts.optimizer, rollouts, advantages,
+        temperature=s.temperature, kl_weight=s.kl, kl_estimator=s.kl_estimator, clip=s.clip,
+        loss_average=s.loss_average, max_new_tokens=s.max_new_tokens,
+        updates_per_step=s.updates_per_step, micro_tokens=s.micro_tokens,
+    )  # fmt: skip
+    seconds["seconds_train"] = lap()
+    return graded, rewards, advantages, {**measured, **seconds}
+
+
+def prompts_of_step(number: int, problems: int, prompts_per_step: int, seed: int) -> list[int]:
+    """Which of the problems a step trains on: an endless row of shuffled epochs, cut into steps.
+
+    Every problem comes once an epoch. The shuffle of an epoch depends on the seed and the epoch alone.
+    """
+    chosen, epoch, order = [], None, None
+    for position in range(number * prompts_per_step, (number + 1) * prompts_per_step):
+        if position // problems != epoch:
+            epoch = position // problems
+            order = torch.randperm(problems, generator=stream(seed, "epoch", epoch))
+        chosen.append(int(order[position % problems]))
+    return chosen
+
+
+def reward_inputs(number: int, graded: Graded, parts: Parts, s: Settings) -> dict:
+    """All that a reward can read besides what was graded, by the names of the parameters in rewards.py."""
+    rollouts, right, noise = graded.rollouts, graded.groups(graded.right), stream(s.seed, "rewards", number)
+    certainty = rollouts.self_certainty  # the policy's own, captured while it sampled
+    if s.annotator == "offline":  # Intuitor's Figure 7: the starting model grades
+        certainty = annotate(parts.ref_policy, rollouts, s.micro_tokens)
+    return {
+        "certainty": certainty,
+        # What the answer key says. Its noise is in the reward alone: accuracy is measured by the true answers.
+        "verdicts": flip(right, s.flip, s.flip_unit, graded.answered, noise) if s.flip > 0 else right,
+        "calibrate_threshold": s.calibrate_threshold,
+        "calibrate_weight": s.calibrate_weight,
+        "pattern_options": {
+            "divisor": s.rpr_divisor, "repetition_kind": s.rpr_repetition,
+            "whole_words": s.rpr_whole_words, "open_ended": s.rpr_open_ended,
+        },
+        "reward_model": parts.reward_model,
+        "coins": noise,  # goes on behind the flips
+    }  # fmt: skip
 
 
 # --- the run --------------------------------------------------------------------------------------------------------
 
 
-def prompts_of_step(number: int, step: int, settings: Settings) -> list[int]:
-    """Which of `number` problems a step trains on: an endless row of shuffled epochs, cut into steps."""
-    chosen, epoch, order = [], None, None
-    for position in range(step * settings.prompts_per_step, (step + 1) * settings.prompts_per_step):
-        if position // number != epoch:
-            epoch = position // number
-            order = torch.randperm(number, generator=stream(settings.seed, "epoch", epoch))
-        chosen.append(int(order[position % number]))
-    return chosen
-
-
-def adapt(policy, settings: Settings):
-    """Make the policy ready for --lora and --gradient-checkpointing; returns what can merge the adapters, or None."""
-    adapted = None
-    if settings.lora:
-        try:
-            import peft
-        except ImportError:
-            raise BadInput("--lora needs the package peft: pip install peft") from None
-        flags = peft.LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear")
-        with torch.random.fork_rng():
-            torch.manual_seed(settings.seed)  # peft draws the adapters from torch's own stream
-            adapted = peft.get_peft_model(policy, flags)  # puts them into the policy's layers
-    if settings.gradient_checkpointing:
-        # transformers has renamed it; the old name warns. Nothing random is in a layer, so no state of it is kept.
-        enable = getattr(policy, "activation_checkpointing_enable", policy.gradient_checkpointing_enable)
-        enable({"use_reentrant": False, "preserve_rng_state": False})
-        probe = torch.arange(3, device=policy.device)[None]
-        with torch.no_grad():
-            plain = policy.base_model(input_ids=probe).last_hidden_state
-            with checkpointed(policy, settings):
-                if not torch.equal(policy.base_model(input_ids=probe).last_hidden_state, plain):
-                    raise BadInput("--gradient-checkpointing: would switch on this model's dropout; leave it out")
-    return adapted
-
-
-def decoder_layers(policy) -> list:
-    """The layers of a model of transformers, all alike."""
-    return [module for module in policy.modules() if isinstance(module, GradientCheckpointingLayer)]
-
-
-@contextmanager
-def checkpointed(policy, settings: Settings) -> Iterator[None]:
-    """Within it, layers keep their input alone for the backward pass, if --gradient-checkpointing says so.
-
-    transformers lets a layer do that in training mode; what is inside the layer stays in eval mode.
-    """
-    for layer in decoder_layers(policy):
-        layer.training = settings.gradient_checkpointing
-    yield
-    for layer in decoder_layers(policy):
-        layer.training = False
-
-
-def prepare(settings: Settings, device: str, dtype: torch.dtype):
-    """(policy, adapted, tokenizer, reward_model, problems, prompts) of a run, or BadInput."""
-    problems = data.load_problems(settings.data, "train")
-    number, wanted = len(problems), settings.prompts_per_step
-    if number < wanted:
-        raise BadInput(f"--prompts-per-step {wanted}: {settings.data} has only {number} problems; ask for fewer")
-    data.check_code_execution(problems, settings.allow_code_execution)
-    policy, tokenizer = load_model(settings.model, device, dtype)
-    settings.template = settings.template or data.default_template(tokenizer, problems[0].kind)
-    room = context_room(policy, settings.max_new_tokens)
-    prompts = data.encode_prompts(problems, tokenizer, settings.template, room)
-    if study_is_due(settings):  # its problems must be usable now, and not only after hours of training
-        held_out = data.load_problems(settings.eval_data, "test", settings.eval_limit)
-        data.check_code_execution(held_out, settings.allow_code_execution)
-        data.encode_prompts(held_out, tokenizer, settings.template, room)
-    try:
-        adapted = adapt(policy, settings)
-        needed = memory_plan(policy, settings, max(map(len, prompts)))
-    except BadInput:
-        raise
-    except ValueError as error:
-        raise BadInput(f"--model {settings.model}: cannot be trained here: {error}") from None
-    reward_model = None
-    if settings.reward_model:
-        reward_model = load_reward_model(settings.reward_model, device, dtype)
-        needed["reward model"] = sum(p.numel() * p.element_size() for p in reward_model[0].parameters())
-    print(f"Memory: {as_text(needed)}")
-    room = free_memory(policy.device) + needed["weights"] + needed.get("reward model", 0)  # these are there already
-    if sum(needed.values()) > room:
-        raise BadInput(
-            f"this needs more memory than the {room / 1e9:.1f} GB that are free: lower --micro-tokens, "
-            "--prompts-per-step or --max-new-tokens, or give --gradient-checkpointing or --lora 32"
-        )
-    return policy, adapted, tokenizer, reward_model, problems, prompts
-
-
-def frozen_copy(policy):
-    """The starting model, which the KL penalty is measured from, and which is the offline annotator.
-
-    It shares what is frozen anyway: with adapters it copies these alone, and they start as zero.
-    """
-    shared = {id(p): p for p in policy.parameters() if not p.requires_grad}
-    return copy.deepcopy(policy, shared).requires_grad_(False)
-
-
 def train(settings: Settings, resume: bool) -> None:
     """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
-    device, dtype = resolve_device(settings.device, settings.dtype)
-    policy, adapted, tokenizer, reward_model, problems, prompts = prepare(settings, device, dtype)
-    needs_reference = settings.kl > 0 or settings.annotator == "offline"
-    ref_policy = frozen_copy(policy) if needs_reference else None
-    optimizer = adamw(policy, settings.lr)
-    run, first = Path(settings.run), 0
+    parts, run, first = prepare(settings), Path(settings.run), 0
     if resume:
-        first = load_state(run, policy, optimizer, settings)
+        first = load_state(run, parts.policy, parts.optimizer, settings.steps, study_is_due(settings))
     else:
         empty_folder(run)
     # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
     if first < settings.steps:
-        evaluation.forget(run)
-    write_config(run, {}, settings)
-    size = sum(p.numel() for p in policy.parameters()) / 1e6
-    print(f"{settings.model}: {size:.1f} M parameters on {device}. {settings.data}: {len(problems)} problems.")
+        forget(run)
+    write_config(run, {}, asdict(settings))
     print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
-
-    warned, weighted = set(), weights(settings.reward)
-    # No top-p in training: tokens cut off would be sampled by one distribution and trained in another.
-    sampling = {"rollouts_per_prompt": settings.rollouts_per_prompt, "max_new_tokens": settings.max_new_tokens}
-    sampling |= {"temperature": settings.temperature, "eos_ids": end_tokens(policy, tokenizer)}
-    for layer in decoder_layers(policy) if settings.compile else []:
-        layer.compile()  # they share one compiled code
+    warned = set()  # each warning comes once
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
-    for step in bar:
-        optimizer.param_groups[0]["lr"] = learning_rate(step, settings)
-        chosen = prompts_of_step(len(problems), step, settings)
-        generator = stream(settings.seed, "rollouts", step)
-        times = [time.perf_counter()]
-        # The sampler has graphs of its own, and shapes that would be compiled again and again.
-        with torch.compiler.set_stance("force_eager") if settings.compile else nullcontext():
-            rollouts = generate(policy, [prompts[i] for i in chosen], **sampling, generator=generator)
-        times.append(time.perf_counter())
-        # Texts, answers, right or wrong; and what some of the rewards need.
-        sampled = read([problems[i] for i in chosen], rollouts, tokenizer, settings.allow_code_execution)
-        sampled.reward_model, sampled.generator = reward_model, stream(settings.seed, "rewards", step)
-        if settings.annotator == "offline":
-            sampled.certainty = annotate(ref_policy, rollouts, settings.micro_tokens)
-        rewards = {name: REWARDS[name](sampled, settings) for name in weighted}  # [B, G] each
-        advantages = combined_advantages(rewards, weighted)  # [B, G]
-        times.append(time.perf_counter())
-        with checkpointed(policy, settings):
-            learned = update(policy, ref_policy if settings.kl > 0 else None, optimizer, rollouts, advantages, settings)
-        times.append(time.perf_counter())
-        total = sum(weighted[name] * values for name, values in rewards.items())  # [B, G]
-        metrics = {"step": step, **describe(sampled, total, advantages), **learned}
-        metrics |= {f"reward_{name}": values.mean().item() for name, values in rewards.items() if len(rewards) > 1}
-        metrics["lr"] = optimizer.param_groups[0]["lr"]
-        for name, begin, end in zip(("generate", "reward", "train"), times, times[1:], strict=False):
-            metrics[f"seconds_{name}"] = end - begin
-        # Of the whole step, training included: what a reader waits for.
-        metrics["tokens_per_second"] = rollouts.mask.sum().item() / (times[-1] - times[0])
+    for number in bar:
+        parts.optimizer.param_groups[0]["lr"] = lr = learning_rate(number, **pick(settings, "lr warmup schedule steps"))
+        graded, rewards, advantages, measured = step(number, parts, settings)
+
+        # Several rewards are logged as the weighted sum that a reader has in mind; what trains are the advantages.
+        total = sum(parts.reward_weights[name] * values for name, values in rewards.items())  # [B, G]
+        metrics = {"step": number, "lr": lr, **describe(graded, rewards, total, advantages, measured)}
         append_log(run / "metrics.jsonl", metrics)
-        bar.set_postfix_str(
-            f"reward {metrics['reward_mean']:.2f}, accuracy {metrics['accuracy']:.2f}, "
-            f"length {metrics['completion_tokens']:.0f}, {metrics['tokens_per_second']:,.0f} tokens/s"
-        )
+        bar.set_postfix_str(progress(metrics))
         warn(metrics, warned)
-        if step % SAMPLES_EVERY == 0 or step == settings.steps - 1:
-            append_log(run / "samples.jsonl", *some_samples(step, sampled, total))
-        if (step + 1) % SAVE_EVERY == 0 or step == settings.steps - 1:
-            save_state(run, step + 1, optimizer)
-    save_model(run, policy, adapted, optimizer, tokenizer, settings)
+        last = number == settings.steps - 1
+        if number % SAMPLES_EVERY == 0 or last:
+            append_log(run / "samples.jsonl", *some_samples(number, graded, total))
+        # The state comes behind the logs: what a kill between the two leaves in them is cut off by --resume.
+        if (number + 1) % SAVE_EVERY == 0 or last:
+            save_state(run, number + 1, parts.optimizer)
+    save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, asdict(settings))
 
 
-def learning_rate(step: int, settings: Settings) -> float:
-    """The learning rate of a step: a linear warm-up, then constant, or half a cosine down to 0 (Intuitor)."""
-    if step < settings.warmup:
-        return settings.lr * (step + 1) / settings.warmup
-    if settings.schedule == "constant":
-        return settings.lr
-    passed = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return settings.lr * (1 + math.cos(math.pi * passed)) / 2
+def prepare(s: Settings) -> Parts:
+    """Load what the run needs. Raises BadInput.
 
+    Whatever can be known to fail is refused here: held-out problems that cannot be read, a prompt that does not fit the
+    context, memory that is not there. It would cost hours to find out later. Nothing is written yet.
+    """
+    device, dtype = models.resolve_device(s.device, s.dtype)
+    problems = data.load_problems(s.data, "train")
+    held_out = data.load_problems(s.eval_data, "test", s.eval_limit) if study_is_due(s) else []
+    data.check_code_execution(problems + held_out, s.allow_code_execution)
+    if len(problems) < s.prompts_per_step:
+        has = f"{s.data} has only {len(problems)} problems"
+        raise BadInput(f"--prompts-per-step {s.prompts_per_step}: {has}; ask for fewer")
+    policy, tokenizer = models.load_model(s.model, device, dtype)
+    s.template = s.template or data.default_template(tokenizer, problems[0].kind)
+    room = models.context_room(policy, s.max_new_tokens)
+    prompts = data.encode_prompts(problems + held_out, tokenizer, s.template, room)[: len(problems)]
 
-def describe(sampled: Sampled, rewards: torch.Tensor, advantages: torch.Tensor) -> dict:
-    """The metrics of a step that come from its samples; the README's glossary says what each one tells."""
-    rollouts, mask, group = sampled.rollouts, sampled.rollouts.mask, rewards.shape[1]
-    # As texts: "1/2" and "0.5" count as two answers here.
-    answers = [set(sampled.answers[i : i + group]) - {None} for i in range(0, rewards.numel(), group)]
-    return {
-        "reward_mean": rewards.mean().item(),
-        "reward_std": rewards.std().item(),
-        "accuracy": sum(sampled.right) / len(sampled.right),
-        "answered": sum(answer is not None for answer in sampled.answers) / len(sampled.answers),
-        "self_certainty": sequence_mean(rollouts.self_certainty, mask).mean().item(),
-        "entropy": ((rollouts.entropy * mask).sum() / mask.sum()).item(),
-        "completion_tokens": mask.sum(dim=1).float().mean().item(),
-        "truncated": rollouts.truncated.float().mean().item(),
-        "zero_std_groups": (advantages == 0).all(dim=1).float().mean().item(),
-        "pairwise_accuracy": pairwise_accuracy(rewards, sampled.groups(sampled.right).bool()),
-        "unique_answers": sum(len(different) for different in answers) / len(answers),
-    }
-
-
-def some_samples(step: int, sampled: Sampled, rewards: torch.Tensor) -> list[dict]:
-    """The first rollout of a few problems: not selected, so that what one reads is what the model mostly says."""
-    shown = []
-    for b in range(min(SAMPLES_SHOWN, len(sampled.problems))):
-        row, problem = b * rewards.shape[1], sampled.problems[b]
-        entry = {"step": step, "prompt": problem.prompt, "completion": sampled.texts[row], "gold": problem.answer}
-        entry |= {"correct": sampled.right[row], "reward": rewards[b, 0].item()}
-        shown.append({**entry, "truncated": bool(sampled.rollouts.truncated[row])})
-    return shown
-
-
-def warn(metrics: dict, warned: set[str]) -> None:
-    """Say loudly, once a run each, what makes training pointless."""
-    alarms = {}
-    if metrics["truncated"] > 0.2:
-        alarms["truncated"] = f"{metrics['truncated']:.0%} of the completions are truncated; raise --max-new-tokens"
-    if metrics["zero_std_groups"] == 1:
-        alarms["equal"] = (
-            f"the reward does not vary within any group, so it teaches nothing ({metrics['answered']:.0%} answered, "
-            f"{metrics['accuracy']:.0%} right): problems too hard or too easy, or a --template that asks for no box"
-        )
-    if (metrics["sampling_gap"] or 0) > 0.1:
-        alarms["gap"] = (
-            f"sampler and trainer differ by {metrics['sampling_gap']:.2f} nats a token: model not supported?"
-        )
-    for name in alarms.keys() - warned:
-        warned.add(name)
-        tqdm.write(f"WARNING, step {metrics['step']}: {alarms[name]}", file=sys.stderr)
+    reward_model = load_reward_model(s.reward_model, device, dtype) if s.reward_model else None
+    adapted = models.add_lora(policy, s.lora, s.seed) if s.lora else None
+    # The starting model is kept where something asks for it: the KL penalty, or the offline annotator.
+    reference = s.kl > 0 or s.annotator == "offline"
+    kept = {"reference": reference, "reward_model": reward_model[0] if reward_model else None}
+    sizes = "prompts_per_step rollouts_per_prompt max_new_tokens temperature micro_tokens gradient_checkpointing"
+    check_memory(policy, s.model, max(map(len, prompts)), **kept, **pick(s, sizes))
+    ref_policy = models.frozen_copy(policy) if reference else None
+    # Both change how a training pass is computed; sampling does not see them.
+    if s.gradient_checkpointing:
+        models.checkpoint_gradients(policy)
+    if s.compile:
+        for layer in models.decoder_layers(policy):  # they share one compiled code
+            layer.compile()
+    size = sum(p.numel() for p in policy.parameters()) / 1e6
+    print(f"{s.model}: {size:.1f} M parameters on {device}. {s.data}: {len(problems)} problems.")
+    optimizer, weights, eos_ids = adamw(policy, s.lr), reward_weights(s.reward), models.end_tokens(policy, tokenizer)
+    return Parts(policy, ref_policy, optimizer, tokenizer, adapted, reward_model, weights, problems, prompts, eos_ids)
 
 
 # --- before and after -----------------------------------------------------------------------------------------------
 
 
+def study_is_due(settings: Settings) -> bool:
+    """Whether the starting and the trained model are to be compared, and there are problems to compare them on."""
+    return bool(settings.eval_data and settings.eval_samples and settings.eval_limit)
+
+
 def before_and_after(settings: Settings) -> None:
-    """pass@k of the starting and the trained model on held-out problems: what eval.py prints and writes."""
-    flags = evaluation.parse([settings.model, settings.run, "--data", settings.eval_data])
-    flags.samples, flags.limit, flags.out = settings.eval_samples, settings.eval_limit, settings.run
-    flags.replace = True
-    flags.rows = settings.prompts_per_step * settings.rollouts_per_prompt  # what fitted into memory in training
-    for name in ("template", "temperature", "max_new_tokens", "seed", "device", "dtype", "allow_code_execution"):
-        setattr(flags, name, getattr(settings, name))
-    tables = report.tables(evaluation.run(flags))
-    print(report.as_text(tables[:1]))
+    """pass@k of the starting and the trained model on held-out problems: what eval.py prints and writes.
+
+    At the temperature of training and with the same prompts, so that the two differ in nothing but the weights.
+    """
+    study = evaluation.Settings(
+        models=[settings.model, settings.run],
+        data=settings.eval_data,
+        samples=settings.eval_samples,
+        limit=settings.eval_limit,
+        out=settings.run,
+        rows=settings.prompts_per_step * settings.rollouts_per_prompt,  # what fitted into memory in training
+        **pick(settings, "template temperature max_new_tokens seed device dtype allow_code_execution"),
+    )
+    # Of its tables the first one, pass@k; the page has all. A study of an older run is replaced.
+    print(report.as_text(report.tables(evaluation.run(study, replace=True))[:1]))
     print(f"In {settings.run}: report.html (the whole study: open it), report.json, pictures, samples.jsonl.gz.")
 
 
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+def parse(argv: list[str] | None) -> tuple[Settings, set[str], set[str]]:
+    """The settings, the names of the flags given, and the switches that are on. Raises BadInput."""
+    return read_command_line(Settings, argv)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 for bad input."""
+    """Run the command line; returns the exit code: 0, or 2 for bad input, which is said in one line."""
     try:
-        settings, given, arguments = parse(argv)
-        if arguments.resume and arguments.overwrite:
-            raise BadInput("--resume and --overwrite exclude each other; leave one out")
+        settings, given, switches = parse(argv)
         complete(settings)
-        if arguments.dry_run:
+        if "dry_run" in switches:
             print(dry_run(settings))
             return 0
-        if arguments.resume:
+        if "resume" in switches:  # the settings are those of the run; flags may only prolong it
             settings = resumed(settings, given)
         else:
-            check_folder(Path(settings.run), arguments.overwrite)
+            check_folder(Path(settings.run), "overwrite" in switches)
         if "clip" in given and settings.updates_per_step == 1:
             print("note: --clip has no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
-        train(settings, arguments.resume)
+        train(settings, "resume" in switches)
         rows = read_log(Path(settings.run) / "metrics.jsonl")
         pictures.learning(rows, Path(settings.run) / "learning.png")
         if study_is_due(settings):

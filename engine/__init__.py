@@ -1,1 +1,1 @@
-"""engine: the same numbers, faster and in less memory. You may skip it: tests prove that the numbers are the same."""
+"""engine: the same numbers, faster and in less memory, and a forecast of that. You may skip it: tests prove it."""

@@ -1,8 +1,8 @@
-"""plan.py: can this run go through, and what memory will it take?
+"""memory.py: how much memory will a run need, and does the engine serve this model rightly?
 
-Asked before the first step, because a run that dies of memory in its third hour, or that trains on samples of a model
-that the sampler serves wrongly, costs more than the question. What can be measured is measured on the model itself: the
-bytes of a cached token, and the bytes that autograd keeps for a token of a training pass.
+Both are asked before the first step: running out of memory in the third hour costs more than asking, and so does
+training on samples that are wrong. What can be measured is measured on the model itself: the bytes of a cached token,
+and the bytes that autograd keeps for a token of a training pass.
 """
 
 import os
@@ -10,19 +10,22 @@ from pathlib import Path
 
 import torch
 
-from generate import KEPT, PREFILL_TOKENS, Slots, attention_over_slots, can_record, rounded
-from grpo import block_size, trainable
+from engine.head import block_size
+from engine.masters import trainable
+from engine.slots import PREFILL_TOKENS, Slots, TokenRule, attention_over_slots, can_record, release, rounded
+from generate import choose
+from running.files import BadInput
 
 
 @torch.inference_mode()
 def check_sampler(policy, longest: int) -> int:
-    """Sample two tokens through the slots, compare with a plain pass; returns the bytes of a token's keys and values.
+    """Decode two tokens through the slots, compare with a plain pass; returns the bytes of a token's keys and values.
 
     longest: tokens of the longest row, prompt and completion. Raises ValueError where the slots cannot serve the model:
     windows shorter than that, capped scores, layers of other kinds, and on a GPU steps that cannot be recorded.
     """
     body, head, prompt = policy.base_model, policy.get_output_embeddings(), [0, 1, 2]
-    held = Slots.for_policy(policy, 2, max(longest, 6), 3, (1.0, 1.0, ()))
+    held = Slots.for_policy(policy, 2, max(longest, 6), 3, TokenRule(1.0, 1.0, (), choose))
     try:
         with attention_over_slots(policy):
             uniform = torch.tensor([[0.3, 0.3, 0], [0.7, 0.7, 0]])
@@ -37,7 +40,7 @@ def check_sampler(policy, longest: int) -> int:
     except (RuntimeError, TypeError, AttributeError) as error:  # its layers want what the slots do not give
         raise ValueError(str(error).partition("\n")[0]) from error
     finally:
-        KEPT.pop(policy, None)
+        release(policy)
     tokens = [[*prompt, *row] for row in held.state["tokens"][:, :2].tolist()]
     expected = (
         body(input_ids=torch.tensor(tokens, device=policy.device), use_cache=False).last_hidden_state[:, -1].float()
@@ -65,7 +68,7 @@ def activation_bytes(policy) -> float:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had (where a system does not say: that it has)."""
+    """Free bytes; total memory where the system reports no more."""
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held, but not in use
         return torch.cuda.mem_get_info(device)[0] + reserved
@@ -83,42 +86,78 @@ def sampling_bytes(policy, device, rows: int, longest: int, token: int, temperat
     V, H = policy.get_output_embeddings().weight.shape
     logits = (2 if temperature == 1 else 4) * 4 * rows * V  # logits and probabilities, float32
     if policy.dtype != torch.float32 and device.type == "cpu":
-        logits += 4 * V * H  # sampler.float32_product copies the head
+        logits += 4 * V * H  # float32_product copies the head
     return rows * rounded(longest, device) * token, logits
 
 
-def memory_plan(policy, settings, longest_prompt: int, device: torch.device | None = None) -> dict[str, float]:
+def memory_plan(
+    policy,
+    longest_prompt: int,
+    *,
+    prompts_per_step: int,
+    rollouts_per_prompt: int,
+    max_new_tokens: int,
+    temperature: float,
+    micro_tokens: int,
+    reference: bool,
+    gradient_checkpointing: bool,
+    reward_model=None,
+    device: torch.device | None = None,
+) -> dict[str, float]:
     """Bytes by part of a training run, on another device if one is given. Raises ValueError for an unfit model.
 
-    settings: train.Settings (rollouts, tokens, temperature, kl, micro_tokens and gradient_checkpointing are read).
+    reference: whether a frozen copy of the starting model is kept. reward_model: a model beside it, or None. All else
+    as train.py's flags of the same name.
     """
-    device, longest = device or policy.device, longest_prompt + settings.max_new_tokens
-    rows = settings.prompts_per_step * settings.rollouts_per_prompt
+    device, longest = device or policy.device, longest_prompt + max_new_tokens
+    rows = prompts_per_step * rollouts_per_prompt
     token = check_sampler(policy, longest)
     V, H = policy.get_output_embeddings().weight.shape
-    slots, logits = sampling_bytes(policy, device, rows, longest, token, settings.temperature)
+    slots, logits = sampling_bytes(policy, device, rows, longest, token, temperature)
     trained = trainable(policy)
-    # Adam's two moments and the gradient, and a master for each weight that is not float32.
-    each = [p.numel() * (12 if p.dtype == torch.float32 else 16) for p in trained]
-    has_reference = settings.kl > 0 or settings.annotator == "offline"
-    reference = sum(p.numel() * p.element_size() for p in trained) * has_reference
-    at_once, layers = max(settings.micro_tokens, longest), policy.config.num_hidden_layers
+    at_once, layers = max(micro_tokens, longest), policy.config.num_hidden_layers
     activations = activation_bytes(policy)
     layer = activations / layers
-    if settings.gradient_checkpointing:  # the input of every layer, and all of the one that is computed again
+    if gradient_checkpointing:  # the input of every layer, and all of the one that is computed again
         activations = layers * H * policy.dtype.itemsize + layer
     head = 3 * 4 * min(at_once * V, block_size(device))
     if policy.get_output_embeddings().weight.requires_grad:  # its gradient; with tied embeddings theirs, and the sum
         head += (3 if policy.config.tie_word_embeddings else 1) * V * H * policy.dtype.itemsize
-    prefill = min(PREFILL_TOKENS, settings.prompts_per_step * longest_prompt) * layer
-    return {
-        "weights": sum(p.numel() * p.element_size() for p in policy.parameters()),
-        "gradients and optimiser": sum(each),
-        "reference": reference,
+    prefill = min(PREFILL_TOKENS, prompts_per_step * longest_prompt) * layer
+    plan = {
+        "weights": bytes_of(policy),
+        # Adam's two moments and the gradient, and a master for each weight that is not float32.
+        "gradients and optimiser": sum(p.numel() * (12 if p.dtype == torch.float32 else 16) for p in trained),
+        "reference": sum(p.numel() * p.element_size() for p in trained) if reference else 0,
         "keys and values": slots,
         "training pass": at_once * activations + head,
         "sampling": logits + prefill,
     }
+    return plan if reward_model is None else {**plan, "reward model": bytes_of(reward_model)}
+
+
+def bytes_of(model) -> int:
+    """The bytes of a model's weights."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def check_memory(policy, name: str, longest_prompt: int, **run) -> None:
+    """Print what memory a run will need, part by part. name: the model's; run: as memory_plan takes it.
+
+    Raises BadInput where that is more than there is, or for a model that the engine cannot serve.
+    """
+    try:
+        plan = memory_plan(policy, longest_prompt, **run)
+    except ValueError as error:
+        raise BadInput(f"--model {name}: cannot be trained here: {error}") from None
+    print(f"Memory: {as_text(plan)}")
+    there = sum(plan.get(part, 0) for part in ("weights", "reward model"))  # loaded already
+    room = free_memory(policy.device) + there
+    if sum(plan.values()) > room:
+        raise BadInput(
+            f"this needs more memory than the {room / 1e9:.1f} GB that are free: lower --micro-tokens, "
+            "--prompts-per-step or --max-new-tokens, or give --gradient-checkpointing or --lora 32"
+        )
 
 
 def as_text(plan: dict[str, float]) -> str:

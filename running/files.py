@@ -1,9 +1,12 @@
-"""files.py: JSON lines in and out, and the one way to say that an input cannot be used."""
+"""files.py: files that are whole at any moment, and the one way to say that an input cannot be used."""
 
 import gzip
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -23,7 +26,9 @@ def read_jsonl(path: Path, flag: str) -> Iterator[dict]:
                     if not isinstance(row, dict):
                         raise ValueError(f"a {type(row).__name__}, not an object")
                     yield row
-    except (ValueError, EOFError, OSError) as error:  # not JSON, not UTF-8, not gzip, cut off
+    except FileNotFoundError:
+        raise BadInput(f"{flag} {path}: no such file; check the path") from None
+    except (ValueError, EOFError, OSError, zlib.error) as error:  # not JSON, not UTF-8, not gzip, cut off
         raise BadInput(f"{flag} {path}, line {number}: {error}; give one JSON object a line, in UTF-8") from None
 
 
@@ -44,3 +49,27 @@ def replace_text(path: Path, text: str) -> None:
     new = path.with_name(f"{path.name}.new")
     new.write_text(text, encoding="utf-8")
     os.replace(new, path)
+
+
+def made_once(folder: str | Path, name: str, defined_by: list, sources: list[Path], make: Callable) -> Path:
+    """The folder of a model. If it does not exist yet, `make()` gives (model, tokenizer) and both are saved there.
+
+    The folder's name carries a hash of what defines the model and of the sources, the files with the code that makes
+    it: a model made in another way is never taken for this one.
+    """
+    parts = [json.dumps(defined_by).encode(), *(source.read_bytes() for source in sources)]
+    key = hashlib.sha256(b"".join(parts)).hexdigest()[:8]
+    target = Path(folder) / f"{name}-{key}"
+    if not target.exists():
+        model, tokenizer = make()
+        # Written beside its place and renamed when complete, so that an interrupted run leaves no half-written model.
+        unfinished = target.with_name(f"{target.name}-unfinished-{os.getpid()}")
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        try:
+            os.replace(unfinished, target)
+        except OSError:  # another process made the same model meanwhile
+            shutil.rmtree(unfinished)
+            if not target.exists():
+                raise
+    return target

@@ -7,6 +7,7 @@ Each field of a settings class is a flag of the same name. `flag` declares its d
 import argparse
 import math
 from dataclasses import field, fields
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from running.files import BadInput
@@ -26,6 +27,11 @@ def shown(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def pick(settings, names: str) -> dict:
+    """The settings of these names, divided by spaces, as keywords for a function."""
+    return {name: getattr(settings, name) for name in names.split()}
+
+
 def parse(settings_class, argv, program: str, description: str, recipes=None, switches=None) -> tuple[Any, set, set]:
     """Read a command line: (settings, names given on it, switches that are on).
 
@@ -37,10 +43,14 @@ def parse(settings_class, argv, program: str, description: str, recipes=None, sw
     parser = argparse.ArgumentParser(prog=program, description=description)
     for f in fields(settings_class):
         text = f.metadata["help"]
-        if f.default is not None and f.default != "" and not f.metadata.get("positional"):
+        if "choices" in f.metadata:
+            text += f": {', '.join(f.metadata['choices'])}"
+        if f.default is not None and f.default is not False and not f.metadata.get("positional"):
             text += f"; default {f.default}"
         text = text.replace("%", "%%")
-        kind = (get_args(f.type) or (f.type,))[0] if get_origin(f.type) is not list else get_args(f.type)[0]
+        kind = get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type  # of `int | None`: int
+        if get_origin(kind) is list:  # of list[str]: str
+            kind = get_args(kind)[0]
         value = {"type": kind, "metavar": kind.__name__.upper()}
         if kind is bool:
             value = {"action": argparse.BooleanOptionalAction}
@@ -71,9 +81,11 @@ def check(settings) -> None:
         if "choices" in limits and value not in limits["choices"]:
             known = ", ".join(str(choice) for choice in limits["choices"] if choice)
             raise BadInput(f"{shown(f.name)} {value}: unknown; choose from {known}")
+        if {"least", "most"} <= limits.keys() and not limits["least"] <= value <= limits["most"]:
+            raise BadInput(f"{shown(f.name)} {value}: must be between {limits['least']} and {limits['most']}")
+        if "most" in limits and not value <= limits["most"]:
+            raise BadInput(f"{shown(f.name)} {value}: must be at most {limits['most']}")
         if "least" in limits and not value >= limits["least"]:
             raise BadInput(f"{shown(f.name)} {value}: must be at least {limits['least']}")
         if "above" in limits and not value > limits["above"]:
             raise BadInput(f"{shown(f.name)} {value}: must be above {limits['above']}")
-        if "most" in limits and not value <= limits["most"]:
-            raise BadInput(f"{shown(f.name)} {value}: must be at most {limits['most']}")

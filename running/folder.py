@@ -8,18 +8,12 @@ written beside its place and moved there, or appended to by lines of which a cut
 import json
 import os
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from grpo import write_back
-from running.files import BadInput, read_log
-
-
-def study_is_due(settings) -> bool:
-    """Whether the starting and the trained model are to be compared, and there are problems to compare them on."""
-    return bool(settings.eval_data and settings.eval_samples and settings.eval_limit)
+from engine.masters import write_back
+from running.files import BadInput, read_log, replace_text
 
 
 def check_folder(run: Path, overwrite: bool) -> None:
@@ -36,7 +30,7 @@ def check_folder(run: Path, overwrite: bool) -> None:
 
 
 def empty_folder(run: Path) -> None:
-    """Make the run folder, without what was in it."""
+    """Make the run folder, without what was in it. Raises BadInput."""
     shutil.rmtree(run, ignore_errors=True)
     try:
         run.mkdir(parents=True)
@@ -50,13 +44,12 @@ def read_config(run: Path) -> dict:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def write_config(run: Path, architecture: dict, settings) -> None:
-    """config.json: the settings under "minreason", beside the architecture that save_pretrained wrote, if it has.
+def write_config(run: Path, architecture: dict, flags: dict) -> None:
+    """config.json: the flags of the run under "minreason", beside the architecture that save_pretrained wrote, if any.
 
     So the folder of a finished run loads with AutoModelForCausalLM as it is, and its config says what made it.
     """
-    (run / "config.json.new").write_text(json.dumps({**architecture, "minreason": asdict(settings)}, indent=1))
-    os.replace(run / "config.json.new", run / "config.json")
+    replace_text(run / "config.json", json.dumps({**architecture, "minreason": flags}, indent=1))
 
 
 def save_state(run: Path, steps: int, optimizer) -> None:
@@ -66,13 +59,17 @@ def save_state(run: Path, steps: int, optimizer) -> None:
     os.replace(run / "state.new", run / "state.pt")
 
 
-def load_state(run: Path, policy, optimizer, settings) -> int:
-    """Put the saved state into policy and optimizer; returns the steps taken. Later lines of the logs are dropped."""
+def load_state(run: Path, policy, optimizer, steps: int, with_study: bool) -> int:
+    """Put the saved state into policy and optimizer; returns the steps taken. Later lines of the logs are dropped.
+
+    steps: how many the run is to have. with_study: whether a study belongs to a finished run. Raises BadInput for a
+    state of another version, and for a run that is finished.
+    """
     state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
-    finished = "model_type" in read_config(run) and (not study_is_due(settings) or (run / "report.json").is_file())
     if "weights" not in state:
         raise BadInput(f"--resume: the state in {run} was saved by another version of this program; start again")
-    if state["steps"] >= settings.steps and finished:
+    finished = "model_type" in read_config(run) and (not with_study or (run / "report.json").is_file())
+    if state["steps"] >= steps and finished:
         raise BadInput(f"--resume: {run} has taken its {state['steps']} steps; give --steps above that")
     optimizer.load_state_dict(state["optimizer"])
     with torch.no_grad():
@@ -81,15 +78,15 @@ def load_state(run: Path, policy, optimizer, settings) -> int:
     write_back(policy, optimizer)
     for name in ("metrics.jsonl", "samples.jsonl"):
         rows = [row for row in read_log(run / name) if row["step"] < state["steps"]]
-        (run / "rows.new").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(run / "rows.new", run / name)
+        replace_text(run / name, "".join(json.dumps(row) + "\n" for row in rows))
     return state["steps"]
 
 
-def save_model(run: Path, policy, adapted, optimizer, tokenizer, settings) -> None:
+def save_model(run: Path, policy, adapted, optimizer, tokenizer, flags: dict) -> None:
     """The trained model, in float32, as save_pretrained writes it, moved into the run folder when it is complete.
 
-    config.json comes last: once it names an architecture, everything else is there.
+    adapted: the peft model, or None; its adapters are merged. config.json comes last: once it names an architecture,
+    everything else is there.
     """
     policy.float()
     write_back(policy, optimizer)
@@ -97,7 +94,7 @@ def save_model(run: Path, policy, adapted, optimizer, tokenizer, settings) -> No
         policy = adapted.merge_and_unload()
     policy.save_pretrained(run / "saving")
     tokenizer.save_pretrained(run / "saving")
-    write_config(run / "saving", read_config(run / "saving"), settings)
+    write_config(run / "saving", read_config(run / "saving"), flags)
     for file in sorted((run / "saving").iterdir(), key=lambda file: file.name == "config.json"):
         os.replace(file, run / file.name)
     (run / "saving").rmdir()

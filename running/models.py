@@ -1,18 +1,19 @@
-"""models.py: where do models come from, and what do they run on?
+"""models.py: where do models come from, what do they run on, and how are they made ready to be trained?
 
 A name is `toy` or `toy-weak` (made on the spot, see toy.py), a folder with a saved model, or an id of the hub.
 """
 
+import copy
 import re
 from pathlib import Path
 
 import huggingface_hub
 import torch
 import transformers
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 import toy
-from data import BadInput
-from running import toy_reward_model
+from running.files import BadInput
 
 
 def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
@@ -46,7 +47,7 @@ def hub_answers(name: str) -> bool:
 def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
     """(policy, tokenizer) for `toy`, `toy-weak`, a folder or a hub id, dropout off. Raises BadInput.
 
-    In bfloat16 it is for sampling and for grpo.adamw, which keeps float32 masters.
+    In bfloat16 it is for sampling, and for training with engine.masters.adamw, which keeps float32 masters.
     """
     transformers.utils.logging.disable_progress_bar()  # for a second of loading
     path = str(toy.base_model(**toy.BASES[name])) if name in toy.BASES else name
@@ -59,13 +60,11 @@ def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
         local = local or not hub_answers(name)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=local)
         policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=local)
-    except (
-        Exception
-    ) as error:  # no such model, no network, no language model, no tokenizer, broken or unfitting weights
+    except Exception as error:  # no model, no network, no language model, no tokenizer, broken or unfitting weights
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise BadInput(f"--model {name}: no folder and no hub id that a model can be loaded from ({reason})") from None
     policy.eval().to(device)
-    # generate.py and grpo.py compute logits as head(hidden state). Some models do more to them (soft-capping, scaling).
+    # Sampling and training compute logits as head(hidden state). Some models do more to them (soft-capping, scaling).
     probe = torch.arange(8, device=device)[None] % policy.config.vocab_size
     with torch.no_grad():
         ours = policy.get_output_embeddings()(policy.base_model(input_ids=probe).last_hidden_state)
@@ -75,31 +74,6 @@ def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
                 "head; use a model that does not, such as Qwen2"
             )
     return policy, tokenizer
-
-
-def load_reward_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
-    """(model, tokenizer) of a reward model: a folder, a hub id or `toy-0.75`. Raises BadInput.
-
-    The model is any AutoModelForSequenceClassification with one output, in eval mode.
-    """
-    flag = f"--reward-model {name}"
-    if name.startswith("toy-"):
-        try:
-            name = str(toy_reward_model.reward_model(float(name.removeprefix("toy-"))))
-        except ValueError as error:
-            raise BadInput(f"{flag}: {error}; give toy-0.75, say") from None
-    try:
-        local = Path(name).is_dir() or not hub_answers(name)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=local)
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=dtype, local_files_only=local
-        )
-    except Exception as error:  # as in load_model
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise BadInput(f"{flag}: no folder and no hub id that a model can be loaded from ({reason})") from None
-    if model.config.num_labels != 1:
-        raise BadInput(f"{flag}: has {model.config.num_labels} outputs; a reward model has one")
-    return model.eval().to(device), tokenizer
 
 
 def context_room(policy, max_new_tokens: int) -> int:
@@ -118,3 +92,64 @@ def end_tokens(policy, tokenizer) -> list[int]:
     if getattr(tokenizer, "chat_template", None):
         ids.add(tokenizer.get_vocab().get("<|im_end|>"))
     return sorted(ids - {None})
+
+
+# --- ready to be trained --------------------------------------------------------------------------------------------
+
+
+def decoder_layers(policy) -> list[torch.nn.Module]:
+    """The layers of a model of transformers, all alike."""
+    return [module for module in policy.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def add_lora(policy, rank: int, seed: int):
+    """Put LoRA adapters (alpha twice the rank) into all linear layers but the head, and freeze the rest.
+
+    Returns the peft model, whose merge_and_unload gives a plain model again. Raises BadInput without peft.
+    """
+    try:
+        import peft
+    except ImportError:
+        raise BadInput("--lora needs the package peft: pip install peft") from None
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # peft draws the adapters from torch's own stream
+        try:
+            return peft.get_peft_model(policy, config)
+        except ValueError as error:  # no linear layers that it knows
+            raise BadInput(f"--lora {rank}: {str(error).splitlines()[0]}; leave it out") from None
+
+
+def checkpoint_gradients(policy) -> None:
+    """Let layers keep only their input for the backward pass, wherever a gradient is asked for. Raises BadInput.
+
+    transformers lets a layer do that in training mode; what is inside the layer stays in eval mode, without dropout.
+    """
+    # transformers has renamed it; the old name warns. Nothing random is in a layer, so no state of it is kept.
+    enable = getattr(policy, "activation_checkpointing_enable", policy.gradient_checkpointing_enable)
+    try:
+        enable({"use_reentrant": False, "preserve_rng_state": False})
+    except ValueError as error:  # not for this kind of model
+        raise BadInput(f"--gradient-checkpointing: {str(error).splitlines()[0]}; leave it out") from None
+
+    # A hook, so that sampling, which asks for no gradient, and training switch by themselves.
+    def switch(body, arguments) -> None:
+        for layer in decoder_layers(body):
+            layer.training = torch.is_grad_enabled()
+
+    probe = torch.arange(3, device=policy.device)[None]
+    with torch.no_grad():
+        plain = policy.base_model(input_ids=probe).last_hidden_state
+    policy.base_model.register_forward_pre_hook(switch)
+    if not torch.equal(policy.base_model(input_ids=probe).last_hidden_state, plain):
+        raise BadInput("--gradient-checkpointing: would switch on this model's dropout; leave it out")
+
+
+def frozen_copy(policy):
+    """The starting model, which the KL penalty is measured from, and which is the offline annotator.
+
+    It shares what is frozen anyway: with adapters it copies these alone, and they start as zero.
+    """
+    # deepcopy does not copy what is in its memo (id -> copy) already.
+    shared = {id(p): p for p in policy.parameters() if not p.requires_grad}
+    return copy.deepcopy(policy, shared).requires_grad_(False)

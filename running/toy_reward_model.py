@@ -10,6 +10,7 @@ from tqdm import tqdm
 from transformers import Qwen2ForSequenceClassification, Qwen2Tokenizer
 
 import toy
+from running.files import made_once
 
 # The shares of the habits in pairs. Of the base model's own right completions 82 % reason and of its wrong ones 4 %, so
 # that a glance at the style would tell 92 % of its pairs. Here both reason or answer at once equally often.
@@ -51,7 +52,8 @@ def reward_model(accuracy: float, folder: str | Path = "runs", seed: int = 0) ->
     if not 0.5 < accuracy < 1:
         raise ValueError(f"a reward model's pairwise accuracy lies between 0.5 (a coin) and 1, not at {accuracy}")
     make = partial(train_reward_model, toy.base_model(folder), accuracy, seed)
-    return toy.made(folder, f"toy-reward-model-{accuracy:g}", [accuracy, seed], make)
+    sources = [Path(toy.__file__), Path(__file__)]
+    return made_once(folder, f"toy-reward-model-{accuracy:g}", [accuracy, seed], sources, make)
 
 
 def train_reward_model(

@@ -1,88 +1,145 @@
 """analysis.py: what do the samples of a study say?
 
-`tally` counts them, and `analysed` puts the counts through passk.py: what report.json holds, and report.py shows.
+`count` goes through the samples once and counts; `analyse` puts the counts through passk.py. The result is what
+report.json holds, and what report.py shows.
 """
 
+import json
 from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import passk
-from data import BadInput, Problem
-from study import samples
+from data import Problem
+from running.files import BadInput
+from study import folder
 from study.samples import Entry
 
-FIRST, RIGHT = 6, 2  # to look at: the first samples of each problem and model, and if they come later, right ones
+# Records that are kept to be read: the first ones of each problem and model, and the first right ones.
+FIRST, RIGHT = 6, 2
+# The settings that report.json begins with.
+DESCRIBED = ("data", "template", "samples", "temperature", "top_p", "max_new_tokens", "seed", "rows", "dtype")
 
 
-def tally(labels: list[str], problems: list[Problem], settings, out: Path) -> dict[str, dict]:
-    """Go through all samples once. For each model: counts of correct, valid and truncated samples [problems], answers
-    and verdicts by problem, sums of entropy and tokens, and the records to score and to look at."""
-    kinds = ["correct", "valid", "truncated"] if settings.data == "toy" else ["correct", "truncated"]
-    found = {}
-    for label in labels:
-        counts = {kind: np.zeros(len(problems), dtype=int) for kind in kinds}
-        found[label] = {"counts": counts, "answers": defaultdict(list), "right": defaultdict(list), "kept": []}
-        found[label] |= {"entropy": 0.0, "tokens": 0, "answered": 0}
-    for record in samples.read_samples(out):
-        if record["model"] not in found:  # of a model that the study also has, and that this command does not name
+@dataclass
+class Tally:
+    """What was counted of one entry's samples."""
+
+    counts: dict[str, np.ndarray]  # "correct", "truncated", on the toy "valid" -> samples of each problem, [P]
+    answers: dict[int, list] = field(default_factory=lambda: defaultdict(list))  # problem -> every sample's answer
+    right: dict[int, list] = field(default_factory=lambda: defaultdict(list))  # problem -> every sample's verdict
+    kept: list[dict] = field(default_factory=list)  # records to measure and to read
+    entropy: float = 0.0  # nats, summed over all tokens
+    tokens: int = 0
+    answered: int = 0
+
+
+def count(
+    entries: list[Entry], problems: list[Problem], n: int, out: Path, first: int, chains: bool
+) -> dict[str, Tally]:
+    """Go through all samples once: label -> Tally. Raises BadInput unless every problem has n of every entry.
+
+    first: keep at least so many records of each problem; chains: count valid chains too (on the toy).
+    """
+    kinds = ["correct", "valid", "truncated"] if chains else ["correct", "truncated"]
+    tallies = {entry.label: Tally({kind: np.zeros(len(problems), dtype=int) for kind in kinds}) for entry in entries}
+    for record in folder.read_samples(out):
+        if record["model"] not in tallies:  # of a model that this command does not name
             continue
-        mine, i = found[record["model"]], record["problem"]
-        mine["entropy"] += record["entropy"] * len(record["tokens"])
-        mine["tokens"] += len(record["tokens"])
-        mine["answered"] += record["answer"] is not None
-        # Programs are not voted on, and would fill the memory.
-        mine["answers"][i].append(None if problems[i].kind == "code" else record["answer"])
-        mine["right"][i].append(record["correct"])
-        new_right = record["correct"] and mine["counts"]["correct"][i] < RIGHT
-        if record["sample"] < max(FIRST, settings.perplexity) or new_right:
-            record["tokens"] = np.array(record["tokens"], dtype=np.int32)  # a list takes ten times as much memory
-            mine["kept"].append(record)
+        tally, i = tallies[record["model"]], record["problem"]
+        # Longer responses weigh more: the entropy is a mean over tokens, not over samples.
+        tally.entropy += record["entropy"] * len(record["tokens"])
+        tally.tokens += len(record["tokens"])
+        tally.answered += record["answer"] is not None
+        # There is no vote on programs, and their texts would fill the memory.
+        tally.answers[i].append(None if problems[i].kind == "code" else record["answer"])
+        tally.right[i].append(record["correct"])
+        new_right = record["correct"] and tally.counts["correct"][i] < RIGHT
+        if record["sample"] < max(FIRST, first) or new_right:
+            tokens = np.array(record["tokens"], dtype=np.int32)  # a list takes ten times the memory
+            tally.kept.append({**record, "tokens": tokens})
         for kind in kinds:
-            mine["counts"][kind][i] += record[kind]
-    for label, mine in found.items():
-        if any(len(mine["right"][i]) != settings.samples for i in range(len(problems))):
+            tally.counts[kind][i] += record[kind]
+    for label, tally in tallies.items():
+        if any(len(tally.right[i]) != n for i in range(len(problems))):
             raise BadInput(f"--out {out}: not all samples of {label} are there; sample again with --overwrite")
-    return found
+    return tallies
 
 
-def analysed(entries: list[Entry], found: dict[str, dict], problems: list[Problem], settings) -> dict:
-    """What report.json holds, but for the perplexities. Models that are not the base are compared with it."""
-    n, base, P = settings.samples, entries[0].label, len(problems)
-    ks, many = passk.powers_of_two(n), min(256, n)  # the paper's gap is that of 256 tries
-    names = ("data", "template", "samples", "temperature", "top_p", "max_new_tokens", "seed", "rows", "dtype")
-    content = {name: getattr(settings, name) for name in names} | {"problems": P, "k": ks, "models": {}, "compared": {}}
-    kinds, curves = [kind for kind in found[base]["counts"] if kind != "truncated"], {}
+def analyse(
+    entries: list[Entry], tallies: dict[str, Tally], problems: list[Problem], n: int, template: str | None
+) -> dict:
+    """What the counts give: {"problems", "k", "models", "compared"}, by the entries' labels.
+
+    The first entry is the base; every other one is compared with it. Curves are lists over k, intervals pairs of such
+    lists. With a single problem there are no intervals: they are over problems.
+    """
+    base, ks, P = entries[0].label, passk.powers_of_two(n), len(problems)
+    kinds = [kind for kind in tallies[base].counts if kind != "truncated"]
+    curves = {  # of each problem, [P, len(ks)]: intervals need them
+        label: {kind: passk.problem_curves(n, tally.counts[kind], ks) for kind in kinds}
+        for label, tally in tallies.items()
+    }
+    vote = all(problem.kind != "code" for problem in problems)
+    models, compared = {}, {}
     for label, _, temperature in entries:
-        mine = found[label]
-        result = {"template": settings.template, "temperature": temperature}
-        result |= {f"counts_{kind}": counts.tolist() for kind, counts in mine["counts"].items()}
-        for kind in kinds:
-            curves[label, kind] = passk.problem_curves(n, mine["counts"][kind], ks)  # [P, len(ks)]
-            result[f"pass_at_k_{kind}"] = curves[label, kind].mean(axis=0).tolist()
-            if P > 1:
-                result[f"interval_{kind}"] = passk.interval(curves[label, kind]).tolist()
-            result[f"histogram_{kind}"] = passk.accuracy_histogram(n, mine["counts"][kind]).tolist()
-        if all(problem.kind != "code" for problem in problems):
-            votes = [passk.majority_at_k(mine["answers"][i], mine["right"][i], ks, seed=i) for i in range(P)]
-            result["majority_at_k"] = np.mean(votes, axis=0).tolist()
-        result |= {"answered": mine["answered"] / (P * n), "truncated": mine["counts"]["truncated"].sum() / (P * n)}
-        result |= {"entropy": mine["entropy"] / mine["tokens"], "completion_tokens": mine["tokens"] / (P * n)}
-        content["models"][label] = result
-        if label == base:
-            continue
-        content["compared"][label] = pair = {}
-        for kind in kinds:
-            difference = curves[label, kind] - curves[base, kind]
-            pair[f"difference_{kind}"] = difference.mean(axis=0).tolist()
-            if P > 1:
-                pair[f"difference_interval_{kind}"] = passk.interval(difference).tolist()
-                cross = passk.crossing(curves[base, kind], curves[label, kind], ks)
-                # An interval that goes beyond the largest k ends in null.
-                pair[f"crossing_{kind}"] = cross and [None if np.isinf(value) else value for value in cross]
-            pair[f"coverage_{kind}"] = passk.coverage(found[base]["counts"][kind], mine["counts"][kind])
-            solvable = passk.curve(n, found[base]["counts"][kind], [many])[0]
-            gap = passk.sampling_efficiency_gap(solvable, curves[label, kind][:, 0].mean())
-            pair[f"sampling_efficiency_gap_{kind}"] = gap
-    return content
+        tally = tallies[label]
+        models[label] = {
+            "template": template,
+            "temperature": temperature,
+            **{f"counts_{kind}": counts.tolist() for kind, counts in tally.counts.items()},
+            **curves_of_one(tally, curves[label], n),
+            **({"majority_at_k": votes(tally, ks, P)} if vote else {}),
+            "answered": tally.answered / (P * n),
+            "truncated": tally.counts["truncated"].sum() / (P * n),
+            "entropy": tally.entropy / tally.tokens,
+            "completion_tokens": tally.tokens / (P * n),
+        }
+        if label != base:
+            compared[label] = {}
+            for kind in kinds:
+                counts = tallies[base].counts[kind], tally.counts[kind]
+                compared[label] |= compare(kind, *counts, curves[base][kind], curves[label][kind], n, ks)
+    return {"problems": P, "k": ks, "models": models, "compared": compared}
+
+
+def curves_of_one(tally: Tally, curves: dict[str, np.ndarray], n: int) -> dict:
+    """pass@k, its interval and the histogram of one model. curves: kind -> [P, len(ks)]."""
+    result = {}
+    for kind, values in curves.items():
+        result[f"pass_at_k_{kind}"] = values.mean(axis=0).tolist()
+        if len(values) > 1:
+            result[f"interval_{kind}"] = passk.interval(values).tolist()
+        result[f"histogram_{kind}"] = passk.accuracy_histogram(n, tally.counts[kind]).tolist()
+    return result
+
+
+def votes(tally: Tally, ks: list[int], P: int) -> list[float]:
+    """How often a vote of k samples is right, the mean over problems: [len(ks)]."""
+    each = [passk.majority_at_k(tally.answers[i], tally.right[i], ks, seed=i) for i in range(P)]
+    return np.mean(each, axis=0).tolist()
+
+
+def compare(kind: str, base_c, trained_c, base_curves, trained_curves, n: int, ks: list[int]) -> dict:
+    """A trained model against its base. base_c, trained_c: correct samples of each problem, [P]; curves: [P, len(ks)].
+
+    All of it is paired: both models were given the same problems, so the interval is that of the difference.
+    """
+    difference = trained_curves - base_curves
+    result = {f"difference_{kind}": difference.mean(axis=0).tolist()}
+    if len(difference) > 1:
+        result[f"difference_interval_{kind}"] = passk.interval(difference).tolist()
+        cross = passk.crossing(base_curves, trained_curves, ks)
+        # JSON knows no infinity: an interval that goes beyond the largest k ends in null.
+        result[f"crossing_{kind}"] = cross and [None if np.isinf(value) else value for value in cross]
+    result[f"coverage_{kind}"] = passk.coverage(base_c, trained_c)
+    many = passk.curve(n, base_c, [min(256, n)])[0]  # the paper's gap is that of 256 tries
+    result[f"sampling_efficiency_gap_{kind}"] = passk.sampling_efficiency_gap(many, trained_curves[:, 0].mean())
+    return result
+
+
+def rounded(content: dict) -> dict:
+    """What report.json holds: every number to six digits behind the point, more than n samples can tell."""
+    return json.loads(json.dumps(content), parse_float=lambda digits: round(float(digits), 6))

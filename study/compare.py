@@ -1,40 +1,47 @@
-"""compare.py: how did runs with different rewards go, side by side?
+"""compare.py: how did training runs with different rewards go, side by side?
 
-    python compare.py --panel "an answer key" toy-correct toy-flip-40 --panel "no labels" toy-plurality toy-rpr
+    python -m study.compare --panel "an answer key" toy-correct toy-flip-40 --panel "no labels" toy-plurality toy-rpr
 
-Each name stands for its seeds: the run folders runs/NAME-seed*/ or the files results/NAME-seed*-metrics.jsonl. Prints
-one table of all, and draws a panel of curves for each --panel: the mean over the seeds, and a band from the lowest to
-the highest. A panel whose title ends in "reward" shows the reward too, scaled from its first to its highest value:
-there one sees a reward that rises while the accuracy, dashed, falls.
+A name stands for all its seeds: the run folders runs/NAME-seed*/ or the files results/NAME-seed*-metrics.jsonl. Prints
+one table, and draws a panel of curves for each --panel: the mean over the seeds, and a band from the lowest to the
+highest. A panel whose title ends in "reward" shows the reward too, scaled to run from 0 at its start to 1 at its
+highest: there one sees the reward rise while the accuracy, dashed, falls.
 """
 
-import argparse
 import sys
+from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from data import BadInput
-from running.files import read_log
+from running import flags
+from running.files import BadInput, read_log
+from running.flags import flag
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
-# What a number of the table is made of: the mean over the first 3 and over the last 5 steps of a run.
-FIRST, LAST = slice(0, 3), slice(-5, None)
-COLUMNS = {
+FIRST, LAST = slice(0, 3), slice(-5, None)  # the steps whose means stand in the table
+COLUMNS = {  # title -> metric
     "accuracy": "accuracy",
     "reward": "reward_mean",
     "pairwise": "pairwise_accuracy",
     "entropy": "entropy",
     "tokens": "completion_tokens",
 }
-SMOOTH = 5  # steps that a point of a curve is the mean of
+SMOOTH = 5  # steps: each point of a curve is a mean over so many
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
 
 
 def metrics_of(name: str) -> list[list[dict]]:
-    """The rows of metrics.jsonl of every seed of a run. Raises BadInput."""
+    """The rows of metrics.jsonl of every seed of a run, [seeds][steps].
+
+    Raises BadInput for a name without runs, for seeds of different lengths, and for runs without a metric that is
+    needed here.
+    """
     if has_magic(name) or "/" in name:
         raise BadInput(f"{name}: give the name of a run without its folder and seed, such as toy-correct")
     files = sorted(glob(f"runs/{name}-seed*/metrics.jsonl")) or sorted(glob(f"results/{name}-seed*-metrics.jsonl"))
@@ -48,12 +55,12 @@ def metrics_of(name: str) -> list[list[dict]]:
 
 
 def column(runs: list[list[dict]], key: str) -> np.ndarray:
-    """One metric as [seeds, steps]; what a step lacks (null) is NaN."""
+    """One metric as [seeds, steps]; where a step has none (null) it is NaN."""
     return np.array([[np.nan if row[key] is None else row[key] for row in run] for run in runs], dtype=float)
 
 
 def table(runs: dict[str, list[list[dict]]]) -> str:
-    """A line for each run: first and last values of each column, and the range of the last accuracy over the seeds."""
+    """A line for each run: each column's first and last values over all seeds, and the last accuracy of each seed."""
     width = max(map(len, runs))
     lines = [f"{'':<{width}}  seeds" + "".join(f"{title:>16}" for title in COLUMNS) + "   accuracy of the seeds"]
     for name, seeds in runs.items():
@@ -61,6 +68,7 @@ def table(runs: dict[str, list[list[dict]]]) -> str:
         for key in COLUMNS.values():
             values = column(seeds, key)
             parts = [values[:, part][~np.isnan(values[:, part])] for part in (FIRST, LAST)]
+            # pairwise_accuracy is null in steps without a right and a wrong answer in one group
             first, last = (f"{part.mean():.2f}" if part.size else "-" for part in parts)
             line += f"{first:>8} > {last:>5}"
         ends = column(seeds, "accuracy")[:, LAST].mean(axis=1)
@@ -68,12 +76,15 @@ def table(runs: dict[str, list[list[dict]]]) -> str:
     return "\n".join(lines)
 
 
+# --- the picture ----------------------------------------------------------------------------------------------------
+
+
 def curve(axes, values: np.ndarray, **look) -> None:
-    """The mean over the seeds of [seeds, steps], smoothed, with a band from the lowest to the highest."""
+    """Draw [seeds, steps], smoothed: the mean over the seeds, and a band from the lowest to the highest."""
     width = min(SMOOTH, values.shape[1])
     kernel = np.ones(width) / width
     smooth = np.array([np.convolve(seed, kernel, mode="valid") for seed in values])
-    steps = np.arange(smooth.shape[1]) + width // 2
+    steps = np.arange(smooth.shape[1]) + width // 2  # a mean stands at the middle of its steps
     (line,) = axes.plot(steps, smooth.mean(axis=0), **look)
     axes.fill_between(steps, smooth.min(axis=0), smooth.max(axis=0), color=line.get_color(), alpha=0.15, linewidth=0)
 
@@ -87,22 +98,17 @@ def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: st
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     for axes, (title, *names) in zip(grid.flat, panels, strict=False):
-        hacked = title.endswith("reward")
+        with_reward = title.endswith("reward")
         for i, name in enumerate(names):
-            # Line styles tell the runs apart without colour; where reward and accuracy are shown, their widths do.
-            look = {"color": f"C{i}", "label": name}
-            if hacked:
+            color, accuracy = f"C{i}", column(runs[name], "accuracy")
+            if with_reward:
                 reward = column(runs[name], "reward_mean")
-                low, high = reward[:, :1], reward.max()
-                curve(
-                    axes,
-                    (reward - low) / np.maximum(high - low, 1e-9),
-                    **{**look, "label": f"{name}: reward"},
-                    linewidth=2.2,
-                )
-                curve(axes, column(runs[name], "accuracy"), **{**look, "label": f"{name}: accuracy"}, linestyle="--")
-            else:
-                curve(axes, column(runs[name], "accuracy"), **look, linestyle=("-", "--", "-.", ":")[i % 4])
+                start, highest = reward[:, :1], reward.max()
+                scaled = (reward - start) / np.maximum(highest - start, 1e-9)
+                curve(axes, scaled, color=color, label=f"{name}: reward", linewidth=2.2)
+                curve(axes, accuracy, color=color, label=f"{name}: accuracy", linestyle="--")
+            else:  # line styles tell the runs apart without colour
+                curve(axes, accuracy, color=color, label=name, linestyle=("-", "--", "-.", ":")[i % 4])
         axes.set(title=title, xlabel="step", ylim=(0, 1.02))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
@@ -113,23 +119,31 @@ def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: st
     plt.close(figure)
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="compare.py", description="Runs side by side.")
-    parser.add_argument(
-        "--panel", nargs="+", action="append", required=True, metavar="TITLE NAME", help="a title, and runs to draw"
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Settings:
+    """The flags."""
+
+    panel: list[list[str]] = flag(
+        None, "a title, and the runs to draw under it", type=str, nargs="+", action="append", metavar="TITLE NAME"
     )
-    parser.add_argument("--out", default="compare.png", help="the picture; default compare.png")
-    return parser.parse_args(argv)
+    out: str = flag("compare.png", "the picture")
+
+
+def parse(argv: list[str] | None) -> Settings:
+    """The command line."""
+    return flags.parse(Settings, argv, "compare.py", "Training runs side by side.")[0]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
     settings = parse(argv)
     try:
-        runs = {name: metrics_of(name) for _, *names in settings.panel for name in names}
+        runs = {name: metrics_of(name) for _, *names in settings.panel or [] for name in names}
         if not runs:
-            raise BadInput("--panel: give names of runs behind the title")
+            raise BadInput("--panel: needed is a title and names of runs, such as --panel accuracy toy-correct")
     except BadInput as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return 2

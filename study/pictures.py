@@ -1,6 +1,7 @@
 """pictures.py: what does a study, or a run, look like?
 
-Every picture can be read without colour (markers, line styles and hatching tell the models apart) and when it is small.
+Markers, line styles and hatching tell the models apart without colour, and in small print. Each function of a study
+takes `content`, what report.json holds, and writes a PNG; `learning` draws a training run.
 """
 
 from pathlib import Path
@@ -12,30 +13,33 @@ from passk import BINS
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
-# The base is pale, the first trained model dark. More than nine models begin again.
+# The base is pale, the first trained model dark. The tenth model looks like the first.
 COLORS = ("#9ecae1", "#08519c", "#fdae6b", "#31a354", "#756bb1", "#636363", "#e377c2", "#bcbd22", "#8c564b")
 HATCHES = ("", "//", "..", "xx", "\\\\", "--", "oo", "||", "**")
 MARKERS = "osD^v*Xp<"
 
 
-def names_of(labels) -> dict[str, str]:
-    """Each model's label -> what fits into a legend or a table: the last part of its path, if that tells them apart."""
+def short_names(labels) -> dict[str, str]:
+    """Each model's label -> its name in legends and tables: the last part of its path, if they differ in it."""
     last = {label: label.rstrip("/").rpartition("/")[2] for label in labels}
     return last if len(set(last.values())) == len(last) else {label: label for label in last}
 
 
 def save(figure, path: Path) -> None:
+    """Write the PNG, and free the figure's memory."""
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
 def pass_at_k(content: dict, path: Path) -> None:
-    """Every model's curve: solid for correct answers, dashed for those with a valid chain. The bands are the intervals
-    of the base and the first trained model; more of them would hide each other."""
+    """Every model's curve: solid for correct answers, dashed for those with a valid chain.
+
+    The bands are the intervals of the base and the first trained model; more bands would hide each other.
+    """
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    called = names_of(content["models"])
+    called = short_names(content["models"])
     for i, (label, result) in enumerate(content["models"].items()):
-        color = COLORS[i % 9] if i else "#3182bd"  # a line wants more colour than an area
+        color = COLORS[i % 9] if i else "#3182bd"  # too pale for a line
         look = {"color": color, "marker": MARKERS[i % 9], "markersize": 5}
         axes.plot(content["k"], result["pass_at_k_correct"], "-", label=f"{called[label]}: correct answer", **look)
         if "interval_correct" in result and i < 2:
@@ -54,14 +58,15 @@ def pass_at_k(content: dict, path: Path) -> None:
 
 
 def histogram(content: dict, path: Path) -> None:
-    """The paper's Figure 5: how many problems are solved never, seldom, always."""
+    """How many problems are solved never, seldom, always: the paper's Figure 5, a bar for each model in each bin."""
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    models, places, called = content["models"], np.arange(len(BINS)), names_of(content["models"])
+    models, places, called = content["models"], np.arange(len(BINS)), short_names(content["models"])
     width = 0.86 / len(models)
-    for i, (label, result) in enumerate(models.items()):
+    for i, (label, result) in enumerate(models.items()):  # side by side, their middle over the tick
         look = {"color": COLORS[i % 9], "hatch": HATCHES[i % 9], "edgecolor": "black", "linewidth": 0.6}
         offset = (i - (len(models) - 1) / 2) * width
         axes.bar(places + offset, result["histogram_correct"], width, label=called[label], **look)
+    # The bins of passk.BINS in short: exactly 0, then in tenths, then all but 1, then exactly 1.
     axes.set_xticks(places, ["0", *(f"to .{i}" for i in range(1, 10)), "to <1", "1"], fontsize=9)
     axes.set(xlabel=f"share of the {content['samples']} samples that is correct", ylabel="problems")
     axes.grid(axis="y", alpha=0.3)
@@ -71,8 +76,8 @@ def histogram(content: dict, path: Path) -> None:
 
 
 def coverage(content: dict, path: Path) -> None:
-    """A bar for each model that is compared with the base: who solved what at least once."""
-    called = names_of(content["models"])
+    """A bar for each model that is compared with the base: problems solved at least once, by whom."""
+    called = short_names(content["models"])
     bars = [(called[label], pair["coverage_correct"]) for label, pair in content["compared"].items()]
     bars += [
         (f"{called[label]},\nvalid chains", pair["coverage_valid"])
@@ -80,18 +85,23 @@ def coverage(content: dict, path: Path) -> None:
         if "coverage_valid" in pair
     ]
     figure, axes = plt.subplots(figsize=(6.4, 1.3 + 0.6 * len(bars)), layout="constrained")
-    looks = {"both": ("#08519c", ""), "base_only": ("#9ecae1", "//"), "trained_only": ("#fdae6b", "xx")}
-    looks["neither"] = ("white", "")
+    looks = {
+        "both": ("#08519c", ""),
+        "base_only": ("#9ecae1", "//"),
+        "trained_only": ("#fdae6b", "xx"),
+        "neither": ("white", ""),
+    }
     for row, (_, cells) in enumerate(bars):
         left = 0
         for cell, (color, hatch) in looks.items():
             number = len(cells[cell])
             label = cell.replace("_", " ") if row == 0 else None
             axes.barh(row, number, left=left, color=color, hatch=hatch, edgecolor="black", linewidth=0.6, label=label)
+            # The number stands in its part of the bar, on white: hatching would hide it.
             if number >= 0.03 * content["problems"]:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
                 axes.text(left + number / 2, row, str(number), ha="center", va="center", fontsize=10, bbox=box)
-            elif number:  # narrower than its own number
+            elif number:  # the part is narrower than its number: write above it
                 axes.text(left + number / 2, row - 0.42, str(number), ha="center", va="bottom", fontsize=9)
             left += number
     axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=9)
@@ -102,8 +112,8 @@ def coverage(content: dict, path: Path) -> None:
 
 
 def perplexity(content: dict, path: Path) -> None:
-    """A box for each pair of writer and reader, over the problems' medians; the whiskers end at 5 and 95 %."""
-    rows, called = content["perplexity"], names_of(content["models"])
+    """A box plot for each writer and reader, over the problems' medians; the whiskers end at 5 % and 95 %."""
+    rows, called = content["perplexity"], short_names(content["models"])
     figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.55 * len(rows)), layout="constrained")
     boxes = axes.boxplot(
         [list(row["problems"].values()) for row in rows],
@@ -114,16 +124,17 @@ def perplexity(content: dict, path: Path) -> None:
         patch_artist=True,
         medianprops={"color": "black", "linewidth": 2},
     )
-    for i, box in enumerate(boxes["boxes"]):
+    for i, box in enumerate(boxes["boxes"]):  # the first reader is the base: its boxes are blue
         box.set(facecolor="#9ecae1" if rows[i]["reader"] == rows[0]["reader"] else "#fdae6b")
     names = ["\nunder ".join(called.get(row[who], row[who]) for who in ("writer", "reader")) for row in rows]
     axes.set_yticks(range(1, len(rows) + 1), names, fontsize=9)
     axes.invert_yaxis()
+    # A log scale's own ticks are powers of ten; most perplexities of a model's own words lie below the second one.
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     ticks = [t for t in (1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000) if low <= t <= high]
     while len(ticks) > 1 and np.log(ticks[1] / ticks[0]) < 0.06 * np.log(high / low):
-        ticks.pop(1)  # their numbers would stand on each other
+        ticks.pop(1)  # its number would overlap the first one's
     axes.minorticks_off()
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set(xlabel="perplexity of a response, median of each problem")
@@ -131,8 +142,20 @@ def perplexity(content: dict, path: Path) -> None:
     save(figure, path)
 
 
+# File name -> the function that draws it.
+PICTURES = {
+    "passk.png": pass_at_k,
+    "histogram.png": histogram,
+    "coverage.png": coverage,
+    "perplexity.png": perplexity,
+}
+
+
+# --- a training run -------------------------------------------------------------------------------------------------
+
+
 def learning(rows: list[dict], path: Path) -> None:
-    """A run's metrics.jsonl as three panels of curves over its steps."""
+    """A training run in three panels of curves over its steps. rows: those of metrics.jsonl."""
     figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     curves = {
         "share of completions": ("accuracy", "answered", "truncated"),
@@ -142,7 +165,7 @@ def learning(rows: list[dict], path: Path) -> None:
     steps = [row["step"] for row in rows]
     for axes, (label, names) in zip(panels, curves.items(), strict=True):
         for name, line in zip(names, ("-", "--", ":"), strict=False):
-            if rows[0][name] is not None:  # kl, without a reference
+            if rows[0][name] is not None:  # kl is null in a run without a reference model
                 axes.plot(steps, [row[name] for row in rows], line, label=name.replace("_", " "))
         axes.set(xlabel="step", ylabel=label)
         axes.set_ylim(bottom=0, top=1.02 if label.startswith("share") else None)

@@ -1,27 +1,26 @@
 """samples.py: how are n samples of every problem drawn, so that no kill loses one and none is drawn twice?
 
-A study is cut into parts: some problems with all their samples, from one model. Each part is sampled by itself, graded,
-written beside its place and moved there; a part that is there is never done again. So the same command goes on after a
-kill, and several machines can share the parts (--shard). When all are there they become one file, samples.jsonl.gz.
+A study is cut into parts: all samples of some problems, from one model. Each part is sampled and graded, written under
+a temporary name and then renamed; a part that is there is never sampled again. So the same command resumes after a
+kill, and several machines can share the parts (--shard). When all parts are there, they become one file.
 
 Every sample has random numbers of its own, those of numpy's default_rng([seed, problem, sample]), and that triple is
 recorded with it. So two samples are alike only if the model said the same twice. (Machines that all count their seeds
-from 0 draw copies, and pass@k at large k believes them.) The triple does not name the model: models are compared on the
-same random numbers.
+from 0 draw copies, and pass@k at large k comes out too low.) The triple does not name the model: all models are given
+the same random numbers.
 
-What a part holds depends on the settings alone. Made with the same --rows on the same machine, the file of a study that
-was killed ten times is that of an undisturbed one to the byte; otherwise it is so but for rounding.
+What a part holds depends on the settings alone. With the same --rows on the same machine, a study that was killed ten
+times gives the same file, byte for byte, as one that was not; with other --rows or elsewhere, the same up to rounding.
 """
 
 import glob
-import gzip
 import hashlib
 import json
 import os
 import re
 import shutil
-import zlib
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -32,25 +31,36 @@ from tqdm import tqdm
 
 import data
 import toy
-from data import BadInput, Problem
+from data import Problem
 from engine.memory import check_sampler, free_memory, sampling_bytes
 from generate import generate_rows
+from running.files import BadInput
 from running.models import context_room, end_tokens, load_model
+from study.folder import PARTS, SAMPLES, read_records, read_samples, read_study, sampled_labels, write_records
 from verify import extract_answer, grade
 
-SAMPLES, STUDY, PARTS = "samples.jsonl.gz", "study.json", "parts"
-# Completions of a part, at least those of one problem. At its end slots stand empty; a kill loses the part at hand.
+# Completions in a part, though at least all of one problem. Larger parts keep the sampler busy (at the end of a part
+# its rows run empty); smaller ones lose less to a kill.
 PART = 1536
-# What must agree for samples to belong to one study; the models may become more.
-IDENTITY = ("template", "samples", "temperature", "top_p", "max_new_tokens", "seed", "dtype")
 
 
 class Entry(NamedTuple):
     """A line of the study: a model at a temperature."""
 
-    label: str  # the model's name, with the temperature behind it where that is not the study's
+    label: str  # the model's name; with the temperature behind it, where that is not the study's
     model: str
     temperature: float
+
+
+class Sampling(NamedTuple):
+    """How samples are drawn."""
+
+    number: int  # samples of each problem
+    temperature: float  # the study's; an entry may have its own
+    top_p: float
+    max_new_tokens: int
+    rows: int  # completions sampled at once
+    seed: int
 
 
 class Ready(NamedTuple):
@@ -58,85 +68,145 @@ class Ready(NamedTuple):
 
     policy: torch.nn.Module
     tokenizer: object
-    prompts: list[list[int]]
+    prompts: list[list[int]]  # of all problems, token ids
+    template: str  # that they were made with
 
 
-# --- sampling -------------------------------------------------------------------------------------------------------
+# --- models ---------------------------------------------------------------------------------------------------------
 
 
-def prepare(model: str, problems: list[Problem], settings) -> Ready:
-    """Load a model and encode the prompts. Raises BadInput.
+def ready_model(
+    model: str, problems: list[Problem], sampling: Sampling, template: str | None, device: str, dtype: torch.dtype
+) -> Ready:
+    """Load a model and encode the prompts; template None: the default of its tokenizer.
 
-    settings.template, if still open, becomes the default of this model: the base comes first, and all other models are
-    given the same prompts.
+    Raises BadInput if it cannot be loaded or sampled from, or if sampling would need more memory than is free.
     """
-    policy, tokenizer = load_model(model, settings.device, settings.compute)
-    settings.template = settings.template or data.default_template(tokenizer, problems[0].kind)
-    room = context_room(policy, settings.max_new_tokens)
-    prompts = data.encode_prompts(problems, tokenizer, settings.template, room)
-    longest = max(map(len, prompts)) + settings.max_new_tokens
+    policy, tokenizer = load_model(model, device, dtype)
+    template = template or data.default_template(tokenizer, problems[0].kind)
+    room = context_room(policy, sampling.max_new_tokens)
+    prompts = data.encode_prompts(problems, tokenizer, template, room)
+    longest = max(map(len, prompts)) + sampling.max_new_tokens
     try:
         token = check_sampler(policy, longest)
     except ValueError as error:
         raise BadInput(f"{model}: cannot be sampled from: {error}") from None
-    rows = min(settings.rows, len(problems) * settings.samples)
-    needed = sum(sampling_bytes(policy, policy.device, rows, longest, token, settings.temperature))
+    rows = min(sampling.rows, len(problems) * sampling.number)
+    needed = sum(sampling_bytes(policy, policy.device, rows, longest, token, sampling.temperature))
     free = free_memory(policy.device)
     if needed > free:
         raise BadInput(
-            f"--rows {settings.rows}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free; give about "
+            f"--rows {sampling.rows}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free; give about "
             f"{int(0.9 * rows * free / needed)}, or less --max-new-tokens"
         )
-    return Ready(policy, tokenizer, prompts)
+    return Ready(policy, tokenizer, prompts, template)
 
 
-def sample(ready: Ready, chosen: range, number: int, temperature: float, settings) -> Iterator[dict]:
-    """Sample `number` completions of each of the chosen problems, and yield one dict per sample as they end:
-    problem, sample, seed, tokens, truncated, and entropy (the mean over its tokens, nats)."""
-    places = [(i, j) for i in chosen for j in range(number)]
+def try_models(models: list[str], load: Callable[..., Ready], template: str | None) -> tuple[str, dict[str, str]]:
+    """Load every model once: (template of all prompts, fingerprint by model). Raises BadInput if one cannot be used.
+
+    template None: the first model's default, since the base comes first. Says so on stderr where the other models'
+    prompts are different text all the same: a chat template belongs to a tokenizer.
+    """
+    fingerprints, first = {}, None
+    for model in models:
+        ready = load(model, template=template)
+        template = ready.template
+        fingerprints[model] = fingerprint(ready.policy)
+        text = ready.tokenizer.decode(ready.prompts[0])
+        del ready  # frees the model before the next is loaded
+        first = text if first is None else first
+        if text != first:
+            print(f"note: the prompts of {model} differ from those of {models[0]}", file=sys.stderr)
+    return template, fingerprints
+
+
+def fingerprint(policy) -> str:
+    """A hash of the first 64 weights of each tensor: tells a model from another under the same name, such as a run
+    folder that was trained again."""
+    parts = [weight.detach().flatten()[:64].float().cpu().numpy().tobytes() for weight in policy.parameters()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+# --- sampling and grading -------------------------------------------------------------------------------------------
+
+
+def draw_samples(ready: Ready, chosen: range, sampling: Sampling) -> Iterator[dict]:
+    """Sample completions of the chosen problems, and yield one record for each as it ends.
+
+    A record: problem, sample, seed, tokens (ids, with the end token), truncated, and entropy (of the distribution
+    before top-p, nats, mean over the tokens).
+    """
+    places = [(i, j) for i in chosen for j in range(sampling.number)]
 
     def uniform(rows: list[int], T: int) -> torch.Tensor:
-        own = [np.random.default_rng([settings.seed, *places[row]]).random(T, dtype=np.float32) for row in rows]
+        """The random numbers of these rows, [rows, T]: they depend on seed, problem and sample, and on nothing else."""
+        own = [np.random.default_rng([sampling.seed, *places[row]]).random(T, dtype=np.float32) for row in rows]
         return torch.from_numpy(np.stack(own))
 
     ended_rows = generate_rows(
         ready.policy,
         [ready.prompts[i] for i in chosen],
-        number,
-        settings.max_new_tokens,
-        temperature,
-        settings.top_p,
+        sampling.number,
+        sampling.max_new_tokens,
+        sampling.temperature,
+        sampling.top_p,
         end_tokens(ready.policy, ready.tokenizer),
         uniform,
-        slots=settings.rows,
+        slots=sampling.rows,
     )
     for ended in ended_rows:
         columns = (ended[name].tolist() for name in ("owner", "count", "truncated"))
         tokens, entropies = ended["tokens"].cpu(), ended["values"][:, 1].cpu()  # [k, T + 1] each
         for row, (owner, count, truncated) in enumerate(zip(*columns, strict=True)):
             i, j = places[owner]
-            record = {"problem": i, "sample": j, "seed": [settings.seed, i, j]}
-            record |= {"tokens": tokens[row, :count].tolist(), "truncated": truncated}
-            yield record | {"entropy": round(entropies[row, :count].mean().item(), 5)}
+            yield {
+                "problem": i,
+                "sample": j,
+                "seed": [sampling.seed, i, j],
+                "tokens": tokens[row, :count].tolist(),
+                "truncated": truncated,
+                "entropy": round(entropies[row, :count].mean().item(), 5),
+            }
 
 
-def graded(records: list[dict], problems: list[Problem], settings) -> list[dict]:
-    """The records with answer and correct; on the toy, valid too: correct, with a valid chain of reasoning."""
+def add_verdicts(records: list[dict], problems: list[Problem], run_code: bool, chains: bool) -> list[dict]:
+    """The records with answer, correct and, with chains (on the toy), valid: correct, by a valid chain of reasoning.
+
+    run_code: whether programs may be run. Only on the toy can a function check the reasoning.
+    """
     golds = [problems[record["problem"]] for record in records]
-    kinds, texts = [p.kind for p in golds], [record["text"] for record in records]
-    verdicts = grade(texts, [p.answer for p in golds], kinds, settings.allow_code_execution)
+    texts = [record["text"] for record in records]
+    verdicts = grade(texts, [p.answer for p in golds], [p.kind for p in golds], run_code)
+    graded = []
     for record, gold, right in zip(records, golds, verdicts, strict=True):
-        record |= {"answer": extract_answer(record["text"], gold.kind), "correct": right}
-        if settings.data == "toy":  # only here can a function check the reasoning
-            record["valid"] = right and toy.valid_chain(record["text"], gold)
-    return records
+        verdict = {"answer": extract_answer(record["text"], gold.kind), "correct": right}
+        if chains:
+            verdict["valid"] = right and toy.valid_chain(record["text"], gold.prompt)
+        graded.append({**record, **verdict})
+    return graded
 
 
-def fingerprint(policy) -> str:
-    """Tells a model from another of the same name, such as a run folder that was trained again: a hash of the first
-    weights of each of its tensors."""
-    parts = [weight.detach().flatten()[:64].float().cpu().numpy().tobytes() for weight in policy.parameters()]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+def regrade(entries: list[Entry], out: Path, grade_part: Callable[[list], list]) -> tuple[int, int]:
+    """Grade all samples of a study with the checker as it is now; returns (verdicts that changed, samples).
+
+    Raises BadInput if an entry has no samples. Those of models that are not entries are graded again too.
+    """
+    if missing := {entry.label for entry in entries} - sampled_labels(out):
+        raise BadInput(f"--regrade: {out} has no samples of {', '.join(sorted(missing))}; leave the flag out")
+    changed, total = 0, 0
+
+    def again() -> Iterator[dict]:
+        nonlocal changed, total
+        records = read_samples(out)
+        while batch := list(islice(records, 4096)):  # a study may not fit into memory
+            graded = grade_part(batch)
+            changed += sum(new["correct"] != old["correct"] for new, old in zip(graded, batch, strict=True))
+            total += len(batch)
+            yield from graded
+
+    write_records(out / SAMPLES, again())
+    return changed, total
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
@@ -150,163 +220,90 @@ class Part(NamedTuple):
     path: Path
 
 
-def all_parts(entries: list[Entry], problems: int, settings, out: Path) -> list[Part]:
-    """The parts of these entries, in the order in which the file has them.
+def list_parts(entries: list[Entry], problems: int, number: int, out: Path) -> list[Part]:
+    """The parts of these entries, in the order that samples.jsonl.gz has them; number: samples of each problem.
 
-    A part's name carries a hash of what it was drawn with, weights included: one that was copied from elsewhere, or is
-    left from before, is never taken for another.
+    A part's name carries a hash of all that it was drawn with, weights included. So a part that was copied from
+    elsewhere, or is left from before, is never taken for another.
     """
-    study, size, parts = read_study(out), max(1, PART // settings.samples), []
+    study, size, parts = read_study(out), max(1, PART // number), []
     for entry in entries:
         drawn_with = json.dumps([entry, study["settings"], study["models"].get(entry.model)])
-        label = re.sub(r"\W+", "-", entry.label)[-40:].strip("-")
+        label = re.sub(r"\W+", "-", entry.label)[-40:].strip("-")  # for people
         name = f"{label}-{hashlib.sha256(drawn_with.encode()).hexdigest()[:8]}"
-        for number, first in enumerate(range(0, problems, size)):
+        for i, first in enumerate(range(0, problems, size)):
             chosen = range(first, min(first + size, problems))
-            parts.append(Part(entry, chosen, out / PARTS / f"{name}-{number:05}.jsonl.gz"))
+            parts.append(Part(entry, chosen, out / PARTS / f"{name}-{i:05}.jsonl.gz"))
     return parts
 
 
-def write_lines(path: Path, records: Iterable[dict]) -> None:
-    """Write a .jsonl.gz, which is there as a whole or not at all; the same records give the same bytes."""
-    new = f"{path}.{os.getpid()}.new"  # should the same command run twice
-    # No time and no name in its header.
-    with open(new, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
-        for record in records:
-            lines.write((json.dumps(record) + "\n").encode())
-    os.replace(new, path)
+def draw_missing(
+    entries: list[Entry],
+    problems: int,
+    out: Path,
+    sampling: Sampling,
+    load: Callable[[str], Ready],
+    grade_part: Callable[[list], list],
+    shard: tuple[int, int] = (1, 1),
+) -> bool:
+    """Sample what is missing in samples.jsonl.gz, and merge it. Returns whether all samples are there now.
 
-
-def read_lines(path: Path) -> Iterator[dict]:
-    """The records of a .jsonl.gz. Raises BadInput for one that is cut off or broken."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); copy it again, or delete it to sample it again") from None
-
-
-def read_samples(out: Path) -> Iterator[dict]:
-    """The records of a finished study, by model, problem and sample. Raises BadInput."""
-    return read_lines(out / SAMPLES)
-
-
-def sampled_already(out: Path) -> set[str]:
-    """The labels of the models in samples.jsonl.gz. (The file itself says it: no second file can disagree with it.)"""
-    return {record["model"] for record in read_samples(out)} if (out / SAMPLES).exists() else set()
-
-
-def draw(entries: list[Entry], problems: list[Problem], settings, out: Path) -> bool:
-    """Sample what is missing and merge it into samples.jsonl.gz. With --shard sample a share of it, and leave merging
-    to the command without: two shards may end at once. Returns whether samples.jsonl.gz is complete."""
-    done = sampled_already(out)
-    parts = all_parts(entries, len(problems), settings, out)
-    missing = [part for part in parts if part.entry.label not in done]
-    shard, shards = settings.shard
+    shard (I, N): sample every N-th part from the I-th on, and leave the merging to a command without --shard, since
+    two shards may end at the same time.
+    """
+    sampled, parts = sampled_labels(out), list_parts(entries, problems, sampling.number, out)
+    missing = [part for part in parts if part.entry.label not in sampled]
     if missing:
         (out / PARTS).mkdir(exist_ok=True)
-        sample_parts(missing[shard - 1 :: shards], problems, settings)
-        if shards > 1:
+        draw_parts(missing[shard[0] - 1 :: shard[1]], sampling, load, grade_part)
+        if shard[1] > 1:
             return False
-        merge(missing, settings, out)
-    # Parts that are in the file now; those of other models, which another command goes on with, stay.
-    for part in parts if (out / PARTS).is_dir() else ():
-        for path in (out / PARTS).glob(f"{glob.escape(part.path.name)}*"):  # .new ones too, left by a kill
-            path.unlink(missing_ok=True)
-    if (out / PARTS).is_dir() and not any((out / PARTS).iterdir()):
-        (out / PARTS).rmdir()
+        merge(missing, sampling.number, out)
+    # These parts are in the file now. Those of other models stay, for the command that samples them.
+    if (out / PARTS).is_dir():
+        for part in parts:
+            for path in (out / PARTS).glob(f"{glob.escape(part.path.name)}*"):  # also unfinished ones that a kill left
+                path.unlink(missing_ok=True)
+        if not any((out / PARTS).iterdir()):
+            (out / PARTS).rmdir()
     return True
 
 
-def sample_parts(parts: list[Part], problems: list[Problem], settings) -> None:
+def draw_parts(
+    parts: list[Part], sampling: Sampling, load: Callable[[str], Ready], grade_part: Callable[[list], list]
+) -> None:
     """Sample, grade and write the parts that are not there yet."""
     left = [part for part in parts if not part.path.exists()]
-    total, missing = (settings.samples * sum(len(part.problems) for part in some) for some in (parts, left))
+    total, missing = (sampling.number * sum(len(part.problems) for part in some) for some in (parts, left))
     bar = tqdm(total=total, initial=total - missing, unit=" samples")
     ready, loaded = None, None
     for entry, chosen, path in left:
         bar.set_description(entry.label)
         if loaded != entry.model:
             ready = None  # frees the model before the next is loaded
-            ready, loaded = prepare(entry.model, problems, settings), entry.model
+            ready, loaded = load(entry.model), entry.model
         records = []
-        for record in sample(ready, chosen, settings.samples, entry.temperature, settings):
+        for record in draw_samples(ready, chosen, sampling._replace(temperature=entry.temperature)):
             records.append({"model": entry.label, **record})
             bar.update()
-        records.sort(key=lambda record: (record["problem"], record["sample"]))
+        records.sort(key=lambda record: (record["problem"], record["sample"]))  # they ended in another order
         texts = ready.tokenizer.batch_decode([r["tokens"] for r in records], skip_special_tokens=True)
         records = [{**record, "text": text} for record, text in zip(records, texts, strict=True)]
-        write_lines(path, graded(records, problems, settings))
+        write_records(path, grade_part(records))
     bar.close()
 
 
-def merge(parts: list[Part], settings, out: Path) -> None:
-    """Put parts into samples.jsonl.gz, behind what it holds: a gzip file may consist of several, end to end."""
-    for entry, chosen, path in parts:  # each has come from a disk or over a network: is it what it is said to be?
-        found = [(record["model"], record["problem"], record["sample"]) for record in read_lines(path)]
-        if found != [(entry.label, i, j) for i in chosen for j in range(settings.samples)]:
+def merge(parts: list[Part], number: int, out: Path) -> None:
+    """Add parts to samples.jsonl.gz, behind what it holds. Raises BadInput for a part that is not what it should be."""
+    for entry, chosen, path in parts:  # it may have come over a network
+        found = [(record["model"], record["problem"], record["sample"]) for record in read_records(path)]
+        if found != [(entry.label, i, j) for i in chosen for j in range(number)]:
             raise BadInput(f"{path}: does not hold the samples that it should; delete it to sample them again")
+    sources = [part.path for part in parts]
+    if (out / SAMPLES).exists():
+        sources.insert(0, out / SAMPLES)
     with open(out / f"{SAMPLES}.new", "wb") as whole:
-        for path in [out / SAMPLES] * (out / SAMPLES).exists() + [part.path for part in parts]:
-            with open(path, "rb") as part:
-                shutil.copyfileobj(part, whole)
+        for path in sources:  # gzip files, one behind the other, are a gzip file
+            with open(path, "rb") as source:
+                shutil.copyfileobj(source, whole)
     os.replace(out / f"{SAMPLES}.new", out / SAMPLES)
-
-
-def regrade(problems: list[Problem], settings, out: Path) -> tuple[int, int]:
-    """Grade all samples of a study with the checker as it is now; returns (verdicts that changed, samples)."""
-    changed, total = 0, 0
-
-    def again() -> Iterator[dict]:
-        nonlocal changed, total
-        records = read_samples(out)
-        while batch := list(islice(records, 4096)):
-            before = [record["correct"] for record in batch]
-            after = graded(batch, problems, settings)
-            changed += sum(record["correct"] != old for record, old in zip(after, before, strict=True))
-            total += len(batch)
-            yield from after
-
-    write_lines(out / SAMPLES, again())
-    return changed, total
-
-
-# --- which study? ---------------------------------------------------------------------------------------------------
-
-
-def read_study(out: Path) -> dict:
-    """study.json: what the samples in a folder were drawn with; {} without one."""
-    return json.loads((out / STUDY).read_text()) if (out / STUDY).is_file() else {}
-
-
-def write_study(out: Path, study: dict, settings) -> None:
-    """study.json, whole at any moment, also where shards write into one folder."""
-    new = out / f"{STUDY}.{settings.shard[0]}.new"
-    new.write_text(json.dumps(study, indent=1))
-    os.replace(new, out / STUDY)
-
-
-def identity(problems: list[Problem], settings) -> dict:
-    """What must be equal for samples to belong to one study."""
-    texts = json.dumps([(p.prompt, p.answer, p.kind) for p in problems])
-    held = {name: getattr(settings, name) for name in IDENTITY}
-    return held | {"problems": hashlib.sha256(texts.encode()).hexdigest()[:16]}
-
-
-def check_study(out: Path, wanted: dict, fingerprints: dict[str, str]) -> None:
-    """Raise BadInput if the folder holds samples that were drawn with other settings, or from a model of the same name
-    with other weights."""
-    study, way_out = read_study(out), "give another --out, or --overwrite to sample all again"
-    if not study and ((out / SAMPLES).exists() or (out / PARTS).exists()):
-        raise BadInput(f"--out {out}: holds samples without {STUDY}; {way_out}")
-    for name, value in wanted.items() if study else ():
-        held = study["settings"].get(name)
-        if held != value:
-            what = f"{name} {held} there, {value} now" if name != "problems" else "other problems: --data, --limit"
-            raise BadInput(f"--out {out}: holds another study ({what}); {way_out}")
-    changed = [model for model, found in fingerprints.items() if study and study["models"].get(model, found) != found]
-    if changed:
-        # Weights that nothing was drawn from yet may change. (A matched temperature stands behind the name.)
-        sampled = {label.partition(" at T=")[0] for label in sampled_already(out)}
-        for model in sampled.intersection(changed):
-            raise BadInput(f"--out {out}: holds samples of {model} as it was before; {way_out}")

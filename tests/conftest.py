@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausa
 
 import eval as evaluation
 import toy
+from study import pictures
 
 VOCABULARY = 23
 torch.set_num_threads(1)  # for models as small as these a second thread costs more than it gives
@@ -56,6 +57,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Studies without their pictures, which take longer to draw than a small study to sample."""
+    """Studies and runs without their pictures, which take longer to draw than a small study to sample."""
     empty = {name: lambda content, path: path.write_bytes(b"") for name in evaluation.PICTURES}
     monkeypatch.setattr(evaluation, "PICTURES", empty)
+    monkeypatch.setattr(pictures, "learning", lambda rows, path: path.write_bytes(b""))

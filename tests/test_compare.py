@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from study import compare
@@ -43,8 +44,60 @@ def test_the_table_gives_first_and_last_values_over_all_seeds(runs, capsys):
     assert (runs / "a" / "b.png").stat().st_size > 10_000
 
 
+def test_the_seeds_stay_apart_in_order_and_every_column_is_its_metric(runs, capsys):
+    """Every metric of a step is a number of its own, so that no column can stand for another."""
+    names = ("accuracy", "reward_mean", "pairwise_accuracy", "entropy", "completion_tokens")
+    rows = [{name: step + 100 * i for i, name in enumerate(names)} for step in range(10)]
+    (runs / "runs" / "mine-seed0").mkdir(parents=True)
+    (runs / "runs" / "mine-seed0" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert compare.main(["--panel", "title", "mine", "--out", "x.png"]) == 0
+    cells = capsys.readouterr().out.splitlines()[1].split()
+    # The first three steps are 0, 1, 2 and the last five 5 to 9.
+    expected = [cell for i in range(5) for cell in (f"{1 + 100 * i:.2f}", ">", f"{7 + 100 * i:.2f}")]
+    assert cells == ["mine", "1", *expected, "7.00"]
+
+
+def test_a_curve_is_the_mean_of_the_seeds_with_a_band_from_the_lowest_to_the_highest():
+    figure, axes = compare.plt.subplots()
+    compare.curve(axes, np.array([[0.0, 1, 2, 3, 4, 5, 6], [2.0, 3, 4, 5, 6, 7, 8]]), label="x")
+    (line,) = axes.get_lines()
+    assert list(line.get_xdata()) == [2, 3, 4]  # the middle of steps 0 to 4, and so on
+    assert list(line.get_ydata()) == pytest.approx([3, 4, 5])
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (pytest.approx(2), pytest.approx(6))
+    compare.plt.close(figure)
+
+
+def test_a_panel_of_rewards_shows_them_scaled_beside_the_accuracy(runs, monkeypatch):
+    shown = []
+    monkeypatch.setattr(compare, "curve", lambda axes, values, **look: shown.append((look["label"], values)))
+    monkeypatch.setattr(compare.plt.Axes, "legend", lambda *arguments, **named: None)
+    logs = {name: compare.metrics_of(name) for name in ("good", "hacked")}
+    logs["hacked"][0][3]["reward_mean"] = -9  # a dip: the scale begins at the first value, not at the lowest
+    compare.picture([["the reward", "hacked"], ["plain", "good", "hacked"]], logs, "y.png")
+    assert [label for label, _ in shown] == ["hacked: reward", "hacked: accuracy", "good", "hacked"]
+    assert shown[0][1].tolist() == [pytest.approx(np.array([0, 1, 2, -9, 4, 5, 6, 7, 8, 9]) / 9)]
+    assert shown[1][1].tolist() == [[0.5] * 5 + [0.0] * 5]
+    assert shown[2][1][:, -1].tolist() == [0.9, 0.7, 0.8]  # the seeds 0, 1, 10
+
+
+def test_a_step_without_a_value_is_left_out_of_the_mean(runs):
+    values = compare.column([[{"x": 1.0}, {"x": None}]], "x")
+    assert values[0, 0] == 1
+    assert np.isnan(values[0, 1])
+
+
 @pytest.mark.parametrize("names", [["nosuch"], ["results/good-seed0-metrics.jsonl"], [], ["uneven"], ["empty"]])
 def test_bad_input(names, runs, capsys):
     assert compare.main(["--panel", "title", *names]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert error[0].startswith(f"compare.py: {names[0] if names else '--panel'}")
     assert not (runs / "compare.png").exists()
+
+
+def test_a_picture_that_cannot_be_written_is_said_in_one_line(runs, capsys):
+    assert compare.main([]) == 2  # no panel
+    assert compare.main(["--panel", "title", "good", "--out", "picture.nosuch"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert [line.split(":")[1].split()[0] for line in error] == ["--panel", "--out"]

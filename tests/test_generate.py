@@ -10,8 +10,11 @@ from conftest import VOCABULARY, tiny_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from engine.sampling import choose, inverse_cdf, logits_of, nucleus
-from generate import Slots, generate, generate_rows
+import generate as generation
+import rewards
+from engine.sampling import inverse_cdf_in_blocks, logits_of, nucleus
+from engine.slots import Slots, TokenRule
+from generate import Rollouts, choose, generate, generate_plain, generate_rows, inverse_cdf
 from grpo import token_logps
 
 PROMPTS = [[3, 4, 5], [6, 6, 7, 8, 9, 3, 4, 5, 6], [7], [5, 4, 3, 2, 1, 6]]  # token 1, an end token, inside a prompt
@@ -23,9 +26,22 @@ def roll(policy, seed=0, **changes):
     return generate(policy, PROMPTS, generator=torch.Generator().manual_seed(seed), **arguments)
 
 
-@pytest.mark.parametrize(
-    "sampling", [{}, {"temperature": 0.7}, {"temperature": 1.3, "top_p": 0.8}, {"temperature": 0.0}], ids=str
-)
+SAMPLINGS = [{}, {"temperature": 0.7}, {"temperature": 1.3, "top_p": 0.8}, {"temperature": 0.0}]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_the_engine_samples_what_the_plain_loop_samples(policy, sampling):
+    for ends, tokens in ((EOS, 20), ((), 3), (range(12), 20)):  # some rows end early, none does, nearly all do
+        arguments = {"rollouts_per_prompt": 6, "max_new_tokens": tokens, "eos_ids": ends, **sampling}
+        plain = generate_plain(policy, PROMPTS, generator=torch.Generator().manual_seed(0), **arguments)
+        fast = roll(policy, **arguments)
+        assert sampling.get("temperature") == 0 or len(set(map(len, plain.completions()))) > (2 if ends else 0)
+        for name, values in vars(plain).items():
+            same = torch.allclose if values.is_floating_point() else torch.equal
+            assert same(getattr(fast, name), values, **({"atol": 1e-5} if values.is_floating_point() else {})), name
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 def test_captured_values_equal_a_teacher_forced_pass_over_each_row_alone(policy, sampling):
     rollouts = roll(policy, **sampling)
     temperature = sampling.get("temperature", 1.0) or 1.0
@@ -96,12 +112,52 @@ def test_top_p_keeps_the_fewest_likely_tokens_that_reach_it():
         assert torch.allclose(logp, logits[0][token], atol=1e-5)  # the policy's, not renormalised to the kept tokens
 
 
+def test_a_large_vocabulary_is_searched_in_two_levels(monkeypatch):
+    monkeypatch.setattr(generation, "inverse_cdf_in_blocks", lambda *_: "two levels")
+    assert inverse_cdf(torch.ones(2, 5000), torch.zeros(2)) == "two levels"
+    assert inverse_cdf(torch.ones(2, 4096), torch.zeros(2)).tolist() == [0, 0]
+
+
 def test_a_token_of_probability_0_is_never_chosen():
     logits = torch.tensor([[-1e9, 0.0, -1e9, 0.0, -1e9]])
-    edges = torch.tensor(
-        [0.0, 0.5, 1 - 2**-53], dtype=torch.float64
-    )  # the ends of the unit interval and of a token's part
+    edges = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)  # ends of the unit interval and of a token's part
     assert choose(logits.expand(3, -1), 1.0, 1.0, edges)[0].tolist() == [1, 3, 3]
+    assert inverse_cdf_in_blocks(logits.expand(3, -1).softmax(-1), edges).tolist() == [1, 3, 3]
+
+
+def test_equation_4_of_rewards_is_what_sampling_calls(policy, monkeypatch):
+    # a student who solves rewards.self_certainty trains with her own
+    monkeypatch.setattr(generation, "self_certainty", lambda logits, logsumexp=None: torch.full(logits.shape[:-1], 7.0))
+    rollouts = roll(policy)
+    assert set(rollouts.self_certainty[rollouts.mask.bool()].tolist()) == {7.0}
+    monkeypatch.undo()
+    assert generation.self_certainty is rewards.self_certainty
+
+
+def test_slots_are_made_anew_for_another_sampling(policy):
+    fresh = {}
+    for temperature, ends in ((1.0, EOS), (0.3, EOS), (0.3, (3, 4))):
+        fresh[temperature, ends] = generate_plain(
+            policy, PROMPTS, 6, 20, temperature, 1.0, ends, torch.Generator().manual_seed(0)
+        ).completions()
+    assert len({str(completions) for completions in fresh.values()}) == 3
+    for temperature, ends in [*fresh, *fresh]:  # each after another one, in the same policy's slots
+        assert roll(policy, temperature=temperature, eos_ids=ends).completions() == fresh[temperature, ends]
+
+
+def test_a_stream_belongs_to_its_whole_key():
+    keys = [(0, "rollouts", 1), (0, "rollouts", 2), (0, "rewards", 1), (1, "rollouts", 1), (0, "rollouts", 12)]
+    draws = [torch.rand(4, generator=generation.stream(*key)).tolist() for key in keys]
+    assert len(set(map(str, draws))) == 5
+    assert torch.rand(4, generator=generation.stream(*keys[0])).tolist() == draws[0]
+    assert len({generation.stream(0, "rollouts", step).initial_seed() for step in range(2000)}) == 2000
+
+
+def test_completions_are_the_masks_tokens():
+    token_ids, mask = torch.tensor([[5, 6, 7, 0], [5, 6, 0, 0]]), torch.tensor([[0, 1, 1, 0], [0, 1, 0, 0]])
+    zeros = torch.zeros(2, 4)
+    rollouts = Rollouts(token_ids, mask, torch.tensor([1, 1]), zeros, zeros, zeros, torch.tensor([False, False]))
+    assert rollouts.completions() == [[6, 7], [6]]
 
 
 def test_nothing_is_inherited_from_the_models_generation_config(qwen2):
@@ -175,7 +231,7 @@ def test_prompts_are_prefilled_a_few_at_a_time(policy, monkeypatch):
     monkeypatch.setattr(
         Slots, "admit", lambda self, body, owners, *rest: (passes.append(len(owners)), admit(self, body, owners, *rest))
     )
-    monkeypatch.setattr("generate.PREFILL_TOKENS", 20)  # two prompts of 9 columns
+    monkeypatch.setattr("engine.slots.PREFILL_TOKENS", 20)  # two prompts of 9 columns
     compare_rows(policy, expected)
     assert passes == [12, 12]
 
@@ -214,7 +270,7 @@ def test_a_changed_weight_is_used_at_once(policy):
 def test_a_step_asks_the_host_nothing(policy):
     """A CUDA graph can record a step only if no value of a tensor decides what runs. Fake tensors have no values."""
     head, body = policy.get_output_embeddings(), policy.base_model
-    held = Slots(head.weight, 6, 64, 20, (0.9, 1.0, EOS))
+    held = Slots(head.weight, 6, 64, 20, TokenRule(0.9, 1.0, EOS, choose))
     policy.set_attn_implementation("slots")
     with torch.no_grad():
         held.admit(body, torch.arange(4), 2, PROMPTS, torch.full((4,), 20), torch.rand(4, 20))
@@ -230,7 +286,7 @@ def test_the_way_of_recorded_steps_gives_the_same_samples(policy, slots, tokens,
     """Sixteen steps between two looks, sizes rounded up, ended slots computed along: all but the recording itself."""
     ends = EOS if tokens == 20 else range(8)
     expected = roll(policy, max_new_tokens=tokens, eos_ids=ends)
-    monkeypatch.setattr("generate.can_record", lambda device: True)
+    monkeypatch.setattr("engine.slots.can_record", lambda device: True)
     monkeypatch.setattr(Slots, "replay", lambda self, key, step: step())
     compare_rows(policy, expected, slots=slots, max_new_tokens=tokens, eos_ids=ends)
 
@@ -269,7 +325,7 @@ def test_a_step_is_run_once_then_recorded_and_then_replayed(policy, monkeypatch)
     fakes = {"Stream": MagicMock, "current_stream": MagicMock, "stream": lambda stream: nullcontext()}
     for name, fake in {**fakes, "CUDAGraph": Graph, "graph": record}.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr("generate.can_record", lambda device: True)
+    monkeypatch.setattr("engine.slots.can_record", lambda device: True)
     compare_rows(policy, expected)
     assert graphs
     assert all(len(graph.calls) == 2 for graph in graphs)
@@ -284,13 +340,14 @@ def test_logits_in_blocks_are_those_of_the_head():
         assert torch.allclose(logits_of(head, hidden), head(hidden), atol=1e-5)
 
 
-def test_two_levels_of_the_inverse_cdf_are_one(monkeypatch):
-    for V in (1, 2, 3, 23, 100, 1000):
+def test_the_inverse_cdf_in_one_level_and_in_two_is_a_search_in_the_cumulative_sum():
+    for V in (1, 2, 3, 23, 100, 1000, 5000):
         probs = torch.rand(50, V, generator=torch.Generator().manual_seed(V), dtype=torch.float64) ** 4
         uniform = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         cumulative = probs.cumsum(-1)
         expected = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
         assert torch.equal(inverse_cdf(probs, uniform), expected)
+        assert torch.equal(inverse_cdf_in_blocks(probs, uniform), expected)
 
 
 def test_the_nucleus_is_found_among_few_tokens_and_among_many():

@@ -1,7 +1,8 @@
 """grpo.py: advantages, log-probabilities, KL, clipping and averaging, by hand or by brute force."""
 
 import copy
-from types import SimpleNamespace
+import inspect
+import math
 
 import pytest
 import torch
@@ -9,22 +10,28 @@ from conftest import VOCABULARY, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import grpo
+from engine import head as engine_head
+from engine.head import HeadLogps, micro_batches, score
+from engine.masters import adamw
 from generate import generate, stream
 from grpo import (
-    HeadLogps,
-    adamw,
     group_advantages,
     kl,
     loss_weights,
-    micro_batches,
+    optimizer_step,
     policy_loss,
-    score,
     token_logps,
     update,
 )
-from rewards import self_certainty
 
 # --- advantages -----------------------------------------------------------------------------------------------------
+
+
+def test_each_group_is_divided_by_its_own_deviation():
+    # deviations 1 and 10: divided by that of the batch, the first group would hardly count
+    advantages = group_advantages(torch.tensor([[0.0, 2.0, 1.0], [0.0, 20.0, 10.0]]), eps=0.0)
+    assert torch.allclose(advantages, torch.tensor([[-1.0, 1.0, 0.0], [-1.0, 1.0, 0.0]]), atol=1e-6)
 
 
 def test_one_right_in_four_has_known_advantages():
@@ -41,6 +48,12 @@ def test_a_group_of_equal_rewards_gets_exact_zeros(value):
     # twelve times 0.1 has a float32 mean that is not 0.1: divided by a tiny deviation, rounding would become a gradient
     for eps in (1e-4, 1e-8):
         assert (group_advantages(torch.full((1, 12), value), eps=eps) == 0).all()
+
+
+def test_the_scale_holds_for_several_rewards_too():
+    rewards = {"a": torch.tensor([[0.0, 4.0]]), "b": torch.tensor([[2.0, 0.0]])}
+    mixed = grpo.combined_advantages(rewards, {"a": 1.0, "b": 0.5}, scale="none")
+    assert mixed.tolist() == [[-2 + 0.5, 2 - 0.5]]
 
 
 def test_a_group_of_one_is_refused():
@@ -88,23 +101,72 @@ def in_blocks(monkeypatch, size):
     monkeypatch.setattr(HeadLogps, "blocks", staticmethod(blocks))
 
 
+def only_in_blocks(monkeypatch):
+    """Let no logits fit one block, so that the engine computes them."""
+    for module in (grpo, engine_head):
+        monkeypatch.setattr(module, "fits_one_block", lambda *_: False)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("block", [1, 9, 100])
+@pytest.mark.parametrize("block", [None, 1, 9, 100])  # None: the plain path
 def test_token_logps_equal_a_loop_over_single_rows_and_positions(policy, temperature, block, monkeypatch):
     token_ids, mask = sequences()
-    in_blocks(monkeypatch, block)
-    logps, certainty = score(policy, token_ids, mask, temperature)
+    if block:
+        only_in_blocks(monkeypatch)
+        in_blocks(monkeypatch, block)
+    logps, (certain_logps, certainty) = (
+        token_logps(policy, token_ids, mask, temperature),
+        score(policy, token_ids, mask),
+    )
     for row in range(len(token_ids)):
         for t in range(token_ids.shape[1]):
             if not mask[row, t]:
                 assert logps[row, t] == 0
                 continue
-            logits = policy(input_ids=token_ids[row : row + 1, :t]).logits[
-                0, -1
-            ]  # all that stands before t, and no padding
+            logits = policy(input_ids=token_ids[row : row + 1, :t]).logits[0, -1]  # of what stands before t, unpadded
             expected = (logits / temperature).log_softmax(-1)[token_ids[row, t]]
             assert logps[row, t].item() == pytest.approx(expected.item(), abs=1e-5)
-            assert certainty[row, t].item() == pytest.approx(self_certainty(logits).item(), abs=1e-5)  # temperature 1
+            plain = logits.log_softmax(-1)  # score is at temperature 1
+            assert certain_logps[row, t].item() == pytest.approx(plain[token_ids[row, t]].item(), abs=1e-5)
+            divergence = -math.log(VOCABULARY) - plain.mean()  # KL(U || p)
+            assert certainty[row, t].item() == pytest.approx(divergence.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_plain_path_and_the_blocks_have_the_same_gradients(policy, temperature, monkeypatch):
+    token_ids, mask = sequences()
+    upstream = torch.randn(mask.shape, generator=torch.Generator().manual_seed(2))
+
+    def gradients():
+        loss = (token_logps(policy, token_ids, mask, temperature) * upstream).sum()
+        return torch.autograd.grad(loss, list(policy.parameters()), allow_unused=True)
+
+    plain = gradients()
+    only_in_blocks(monkeypatch)
+    in_blocks(monkeypatch, 7)
+    for ours, expected in zip(gradients(), plain, strict=True):
+        assert (ours is None) == (expected is None)
+        if ours is not None:
+            assert torch.allclose(ours, expected, atol=1e-5)
+
+
+def test_a_toy_step_runs_the_plain_path_and_a_large_vocabulary_the_blocks(qwen2, monkeypatch):
+    monkeypatch.setattr(HeadLogps, "apply", lambda *_: pytest.fail("the toy's logits fit one block"))
+    token_ids, mask = sequences()
+    token_logps(qwen2, token_ids, mask)
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.Tensor, "log_softmax", lambda *_: pytest.fail("all logits at once"))
+    large = tiny_model("qwen2")
+    large.resize_token_embeddings(2**23 // 10, mean_resizing=False)  # 13 tokens of it are more than one block
+    token_logps(large, token_ids, mask)
+
+
+def test_padding_that_looks_like_an_end_token_changes_no_mask(policy):
+    # the mask says what counts: an end token in the prompt is read, one that was sampled is scored
+    token_ids, mask = sequences()
+    token_ids[:, 2], token_ids[0, 7] = 1, 1
+    logps = token_logps(policy, token_ids, mask)
+    assert torch.equal(logps != 0, mask.bool())
 
 
 def test_what_stands_in_the_padding_does_not_matter(policy):
@@ -224,6 +286,22 @@ def test_k3_stays_finite_for_a_gap_of_50_nats_either_way():
     assert kl(gap, torch.zeros(2)).isfinite().all()
 
 
+def test_every_estimator_can_be_the_penalty(qwen2):
+    reference, seen = tiny_model("gpt2"), {}
+    rollouts = rolled_out(qwen2)
+    for kind in ("k1", "k2", "k3"):
+        frozen = torch.optim.SGD(qwen2.parameters(), lr=0.0)
+        zeros = torch.zeros(3, 4)
+        seen[kind] = update(qwen2, reference, frozen, rollouts, zeros, kl_weight=0.1, kl_estimator=kind)
+    x = token_logps(reference, rollouts.token_ids, rollouts.mask) - rollouts.logps
+    expected = {"k1": -x, "k2": x.square() / 2, "k3": x.exp() - x - 1}
+    for kind, values in expected.items():
+        mean = (values * rollouts.mask).sum() / rollouts.mask.sum()
+        assert seen[kind]["kl"] == pytest.approx(mean.item(), rel=1e-4)
+        per_row = (values * rollouts.mask).sum(1) / rollouts.mask.sum(1)
+        assert seen[kind]["loss"] == pytest.approx(0.1 * per_row.mean().item(), rel=1e-4)
+
+
 def test_unknown_names_are_refused():
     for call in (
         lambda: kl(torch.zeros(1), torch.zeros(1), "k4"),
@@ -270,15 +348,25 @@ def test_padding_is_not_counted_in_the_clip_fraction():
     assert metrics["clip_fraction"] == 0.5
 
 
-def test_the_kl_penalty_pulls_towards_the_reference():
+def test_the_penalty_pulls_towards_the_reference():
     logps = torch.tensor([[-1.0]], requires_grad=True)
-    loss, metrics = policy_loss(
-        logps, logps.detach(), torch.zeros(1, 1), torch.ones(1, 1), ref_logps=torch.tensor([[-3.0]]), kl_weight=0.1
-    )
+    penalty = 0.1 * kl(logps, torch.tensor([[-3.0]]))
+    loss, _ = policy_loss(logps, logps.detach(), torch.zeros(1, 1), torch.ones(1, 1), penalty=penalty)
     loss.backward()
     assert logps.grad.item() > 0  # descent lowers log pi, which is above that of the reference
-    assert metrics["kl"] == pytest.approx(torch.expm1(torch.tensor(-2.0)).item() + 2, abs=1e-6)
-    assert loss.item() == pytest.approx(0.1 * metrics["kl"], abs=1e-6)
+    assert loss.item() == pytest.approx(0.1 * (math.exp(-2) + 1), abs=1e-6)  # k3 at x = -2
+
+
+def test_the_clip_is_symmetric_about_1_and_not_in_the_logarithm():
+    # a ratio of 0.82 lies inside 1 - 0.2 and outside of 1 / 1.2 = 0.833
+    for ratio, clip, clipped in ((0.82, 0.2, False), (0.79, 0.2, True), (1.19, 0.2, False), (1.21, 0.2, True)):
+        logps = torch.tensor([[ratio]]).log().requires_grad_()
+        advantage = torch.tensor([[1.0 if ratio > 1 else -1.0]])
+        loss, metrics = policy_loss(logps, torch.zeros(1, 1), advantage, torch.ones(1, 1), clip=clip)
+        loss.backward()
+        assert metrics["clip_fraction"] == (logps.grad.item() == 0) == clipped
+    assert inspect.signature(policy_loss).parameters["clip"].default == 0.2
+    assert inspect.signature(update).parameters["clip"].default == 0.2
 
 
 def test_the_number_of_advantages_must_fit_the_rows():
@@ -303,9 +391,8 @@ def test_the_weight_of_a_token_under_each_average():
 def test_an_empty_completion_gives_a_finite_loss_and_no_gradient():
     for average in ("sequence", "token", "constant"):
         logps = torch.zeros(1, 3, requires_grad=True)
-        loss, _ = policy_loss(
-            logps, logps.detach(), torch.ones(1), torch.zeros(1, 3), average=average, max_new_tokens=3
-        )
+        weights = loss_weights(torch.zeros(1, 3), average, max_new_tokens=3)
+        loss, _ = policy_loss(logps, logps.detach(), torch.ones(1), torch.zeros(1, 3), weights)
         loss.backward()
         assert loss.isfinite()
         assert (logps.grad == 0).all()
@@ -314,11 +401,6 @@ def test_an_empty_completion_gives_a_finite_loss_and_no_gradient():
 def rolled_out(policy, seed=0, group=4, temperature=1.0):
     prompts = [[3, 4, 5], [6, 7, 8, 9, 10, 11, 12], [2]]
     return generate(policy, prompts, group, 12, temperature, eos_ids=(1, 2), generator=stream(seed))
-
-
-def settings(**changes):
-    defaults = {"temperature": 1.0, "kl": 0.01, "clip": 0.2, "loss_average": "sequence", "max_new_tokens": 12}
-    return SimpleNamespace(**defaults | {"updates_per_step": 1, "micro_tokens": 10_000} | changes)
 
 
 ADVANTAGES = torch.tensor([[1.0, -1, 2, -2], [0.5, 0.5, -1, 0], [3.0, -1, -1, -1]])
@@ -337,7 +419,10 @@ def test_cutting_a_step_into_micro_batches_changes_nothing(average):
             optimizer,
             rolled_out(policy),
             ADVANTAGES,
-            settings(loss_average=average, micro_tokens=micro_tokens, kl=0.1),
+            loss_average=average,
+            max_new_tokens=12,
+            micro_tokens=micro_tokens,
+            kl_weight=0.1,
         )
         weights.append(torch.cat([p.detach().flatten() for p in policy.parameters()]))
         logged.append(metrics)
@@ -361,7 +446,7 @@ def test_micro_batches_hold_every_row_once_and_keep_to_the_budget():
 def test_sampling_and_training_see_the_same_log_probabilities(policy, temperature):
     rollouts = rolled_out(policy, temperature=temperature)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
-    metrics = update(policy, None, optimizer, rollouts, ADVANTAGES, settings(temperature=temperature))
+    metrics = update(policy, None, optimizer, rollouts, ADVANTAGES, temperature=temperature)
     assert metrics["sampling_gap"] < 1e-5
     assert metrics["kl"] is None
 
@@ -384,7 +469,8 @@ def test_rows_without_an_advantage_are_skipped_and_that_changes_nothing(average,
             optimizer,
             rollouts,
             advantages.masked_fill(advantages == 0, zero),
-            settings(loss_average=average),
+            loss_average=average,
+            max_new_tokens=12,
         )
         gradients.append(torch.cat([p.detach().flatten() for p in policy.parameters()]) - before)
     assert passed == [3, 12]
@@ -397,12 +483,12 @@ def test_a_step_without_any_advantage_moves_the_weights_by_the_momentum_alone():
     rollouts = rolled_out(policies[0])
     for policy, zero in zip(policies, (0.0, 1e-30), strict=True):
         optimizer = adamw(policy, lr=1e-3)
-        update(policy, None, optimizer, rollouts, ADVANTAGES, settings())
-        metrics = update(policy, None, optimizer, rollouts, torch.full((3, 4), zero), settings())
+        update(policy, None, optimizer, rollouts, ADVANTAGES)
+        metrics = update(policy, None, optimizer, rollouts, torch.full((3, 4), zero))
     assert metrics["grad_norm"] < 1e-6
     for one, other in zip(policies[0].parameters(), policies[1].parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
-    empty = update(policies[0], None, optimizer, rollouts, torch.zeros(3, 4), settings())
+    empty = update(policies[0], None, optimizer, rollouts, torch.zeros(3, 4))
     assert empty["sampling_gap"] is None  # nothing was compared: not a clean bill
 
 
@@ -432,22 +518,57 @@ def test_a_float32_policy_is_its_own_master(qwen2):
 def test_a_bfloat16_policy_samples_what_it_trains():
     policy = tiny_model("qwen2").bfloat16()
     optimizer = adamw(policy, lr=1e-3)
-    metrics = update(policy, None, optimizer, rolled_out(policy), ADVANTAGES, settings(updates_per_step=2))
+    metrics = update(policy, None, optimizer, rolled_out(policy), ADVANTAGES, updates_per_step=2)
     assert 0 < metrics["sampling_gap"] < 0.05
     assert 0 < metrics["ratio_change"] < 1
 
 
 def test_the_first_update_has_ratio_1_and_the_second_has_not(qwen2):
     rollouts = rolled_out(qwen2)
-    one = update(
-        copy.deepcopy(qwen2), None, torch.optim.SGD([torch.zeros(1)], lr=1.0), rollouts, ADVANTAGES, settings()
-    )
+    one = update(copy.deepcopy(qwen2), None, torch.optim.SGD([torch.zeros(1)], lr=1.0), rollouts, ADVANTAGES)
     assert one["ratio_change"] == 0.0
     assert one["clip_fraction"] == 0.0
     optimizer = torch.optim.SGD(qwen2.parameters(), lr=1.0)
-    two = update(qwen2, None, optimizer, rollouts, ADVANTAGES, settings(updates_per_step=2))
+    two = update(qwen2, None, optimizer, rollouts, ADVANTAGES, updates_per_step=2)
     assert two["ratio_change"] > 0.01
     assert two["clip_fraction"] > 0
+
+
+def test_metrics_of_micro_batches_are_those_of_the_step():
+    logged = []
+    for micro_tokens in (10_000, 60, 1):
+        policy = tiny_model("qwen2")
+        optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+        flags = {"clip": 0.05, "updates_per_step": 2, "kl_weight": 0.01, "micro_tokens": micro_tokens}
+        logged.append(update(policy, tiny_model("gpt2"), optimizer, rolled_out(policy), ADVANTAGES, **flags))
+    assert logged[0]["clip_fraction"] > 0.05 < logged[0]["ratio_change"]
+    for metrics in logged[1:]:
+        assert metrics == pytest.approx(logged[0], rel=1e-3, abs=1e-5)
+
+
+def test_an_update_averages_as_it_is_told():
+    # without advantages the loss is the penalty alone, averaged over tokens in one of three ways
+    policy, reference = tiny_model("qwen2"), tiny_model("gpt2")
+    rollouts, frozen = rolled_out(policy), torch.optim.SGD(policy.parameters(), lr=0.0)
+    x = token_logps(reference, rollouts.token_ids, rollouts.mask) - rollouts.logps
+    k3, lengths = ((x.exp() - x - 1) * rollouts.mask).sum(1), rollouts.mask.sum(1)  # [N] each
+    expected = {"sequence": (k3 / lengths).mean(), "token": k3.sum() / lengths.sum(), "constant": k3.mean() / 12}
+    for average, value in expected.items():
+        flags = {"kl_weight": 0.5, "loss_average": average, "max_new_tokens": 12}
+        measured = update(policy, reference, frozen, rollouts, torch.zeros(3, 4), **flags)
+        assert measured["loss"] == pytest.approx(0.5 * value.item(), rel=1e-4)
+
+
+def test_the_clip_given_to_an_update_is_the_one_that_clips():
+    fractions = []
+    for clip in (1e-4, 0.9):
+        policy = tiny_model("qwen2")
+        optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+        rollouts = rolled_out(policy)
+        measured = update(policy, None, optimizer, rollouts, ADVANTAGES, clip=clip, updates_per_step=2)
+        fractions.append(measured["clip_fraction"])
+    assert fractions[0] > 0.1
+    assert fractions[1] < fractions[0] / 5
 
 
 def test_with_advantages_0_the_kl_penalty_brings_the_policy_back_to_the_reference():
@@ -458,17 +579,55 @@ def test_with_advantages_0_the_kl_penalty_brings_the_policy_back_to_the_referenc
     before = [p.clone() for p in reference.parameters()]
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.05)
     seen = [
-        update(policy, reference, optimizer, rolled_out(policy, seed, 40), torch.zeros(3, 40), settings(kl=1.0))["kl"]
+        update(policy, reference, optimizer, rolled_out(policy, seed, 40), torch.zeros(3, 40), kl_weight=1.0)["kl"]
         for seed in range(12)
     ]
     assert sum(seen[-4:]) < 0.7 * sum(seen[:4])
     assert all(torch.equal(p, old) for p, old in zip(reference.parameters(), before, strict=True))  # never updated
 
 
+def test_the_reference_is_scored_at_the_temperature_of_the_policy():
+    # a policy that is its own reference is at distance 0, whatever the temperature
+    policy, reference = tiny_model("qwen2"), tiny_model("qwen2")
+    rollouts = rolled_out(policy, temperature=0.5)
+    frozen = torch.optim.SGD(policy.parameters(), lr=0.0)
+    metrics = update(policy, reference, frozen, rollouts, ADVANTAGES, temperature=0.5, kl_weight=0.1)
+    assert metrics["kl"] == pytest.approx(0, abs=1e-6)
+    assert metrics["sampling_gap"] < 1e-5
+
+
+def test_the_gradient_is_clipped_to_norm_1_and_logged_before():
+    weights = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([weights], lr=1.0)
+    for gradient, step in (([3.0, 4.0], [0.6, 0.8]), ([0.3, 0.4], [0.3, 0.4])):
+        with torch.no_grad():
+            weights.zero_()
+        weights.grad = torch.tensor(gradient)
+        assert optimizer_step(optimizer) == pytest.approx(math.hypot(*gradient))
+        assert torch.allclose(weights.detach(), -torch.tensor(step), atol=1e-5)
+        assert weights.grad is None
+
+
+def test_self_certainty_is_a_grade_without_a_gradient(qwen2):
+    """A step on advantages made from certainty moves the weights exactly as the same advantages from anywhere else."""
+    rollouts = rolled_out(qwen2)
+    assert not rollouts.self_certainty.requires_grad
+    token_ids, mask = sequences()
+    assert not score(qwen2, token_ids, mask)[1].requires_grad
+    logps = token_logps(qwen2, rollouts.token_ids, rollouts.mask)
+    per_row = (logps * rollouts.mask).sum(1) / rollouts.mask.sum(1)
+    expected = torch.autograd.grad(-(ADVANTAGES.flatten() * per_row).mean(), list(qwen2.parameters()))  # REINFORCE
+    before = [p.detach().clone() for p in qwen2.parameters()]
+    norm = torch.cat([g.flatten() for g in expected]).norm()
+    update(qwen2, None, torch.optim.SGD(qwen2.parameters(), lr=1.0), rollouts, ADVANTAGES)
+    for p, old, gradient in zip(qwen2.parameters(), before, expected, strict=True):
+        assert torch.allclose(old - p, gradient / norm.clamp_min(1), atol=1e-5)
+
+
 def test_rollouts_and_advantages_are_left_as_they_were(qwen2):
     rollouts, advantages = rolled_out(qwen2), ADVANTAGES.clone()
     copied = copy.deepcopy(rollouts)
-    update(qwen2, None, torch.optim.SGD(qwen2.parameters(), lr=1.0), rollouts, advantages, settings(updates_per_step=2))
+    update(qwen2, None, torch.optim.SGD(qwen2.parameters(), lr=1.0), rollouts, advantages, updates_per_step=2)
     assert torch.equal(advantages, ADVANTAGES)
     for name, value in vars(copied).items():
         assert torch.equal(getattr(rollouts, name), value), name

@@ -1,6 +1,7 @@
 """passk.py: the estimator against brute force, exact fractions and a simulation; the paper's tables from counts."""
 
-import time
+import sys
+import tracemalloc
 from fractions import Fraction
 from itertools import combinations
 from math import comb, inf
@@ -17,8 +18,10 @@ from passk import (
     interval,
     majority_at_k,
     pass_at_k,
+    positions,
     powers_of_two,
     problem_curves,
+    resampled_means,
     sampling_efficiency_gap,
 )
 
@@ -67,7 +70,7 @@ def test_never_falls_with_k():
 
 @pytest.mark.parametrize(("n", "c", "k"), [(8, 2, 9), (8, 9, 1), (8, -1, 1), (8, 2, 0)])
 def test_refuses_what_cannot_be_known(n, c, k):
-    with pytest.raises(ValueError, match="k <= n|c <= n"):
+    with pytest.raises(ValueError, match="k <= n"):
         pass_at_k(n, c, k)
 
 
@@ -89,12 +92,23 @@ def test_is_unbiased_where_the_plug_in_estimate_is_not_and_varies_less_than_any_
     assert any_of_first.std() > 2 * estimate.std()
 
 
-def test_ten_thousand_problems_with_ten_thousand_samples_take_no_time():
-    c = np.random.default_rng(0).integers(0, 10_001, size=10_000)
-    start = time.perf_counter()
-    values = problem_curves(10_000, c, powers_of_two(8192))
+def test_ten_thousand_problems_with_ten_thousand_samples_are_one_computation():
+    """No loop over problems or samples, and no array of [problems, samples], which would take 800 MB."""
+    c, calls = np.random.default_rng(0).integers(0, 10_001, size=10_000), []
+    tracemalloc.start()
+    sys.setprofile(lambda frame, event, argument: calls.append(event))
+    try:
+        values = problem_curves(10_000, c, powers_of_two(8192))
+    finally:
+        sys.setprofile(None)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
     assert values.shape == (10_000, 14)
-    assert time.perf_counter() - start < 2
+    assert len(calls) < 1_000
+    assert peak < 20 * values.nbytes
+    for problem in (0, 1, 9_999):
+        exact = 1 - Fraction(comb(10_000 - int(c[problem]), 4), comb(10_000, 4))
+        assert values[problem, 2] == pytest.approx(float(exact), abs=1e-10)
 
 
 def test_a_curve_averages_problems_and_does_not_pool_their_counts():
@@ -107,6 +121,13 @@ def test_a_curve_averages_problems_and_does_not_pool_their_counts():
 def test_curves_are_drawn_at_powers_of_two_up_to_n():
     assert powers_of_two(64) == [1, 2, 4, 8, 16, 32, 64]
     assert powers_of_two(6) == [1, 2, 4, 6]
+    assert powers_of_two(1) == [1]
+
+
+def test_no_problem_at_all_and_a_single_number_are_fine():
+    assert problem_curves(4, np.array([], dtype=int), [1, 2]).shape == (0, 2)
+    assert isinstance(pass_at_k(4, 1, 2), float)
+    assert pass_at_k(3, 3, 3) == 1.0
 
 
 # --- confidence -----------------------------------------------------------------------------------------------------
@@ -134,6 +155,23 @@ def test_an_interval_is_seeded_and_as_wide_as_the_standard_error_says():
         interval(values[:1])
 
 
+def test_the_ends_of_an_interval_are_the_percentiles_of_its_level():
+    # Two problems, 0 and 1: a bootstrap mean is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4.
+    values = np.array([[0.0], [1.0]])
+    assert interval(values)[:, 0].tolist() == [0, 1]
+    assert interval(values, level=0.6)[:, 0].tolist() == [0, 1]  # at 20 % and 80 %
+    assert interval(values, level=0.4)[:, 0].tolist() == [0.5, 0.5]  # at 30 % and 70 %
+
+
+def test_bootstrap_samples_are_as_many_as_asked_for_and_none_is_drawn_twice():
+    # So many problems that not all 2,000 bootstrap samples fit into memory at once.
+    values = np.random.default_rng(4).random((5_000, 1))
+    means = resampled_means(values, 2_000, seed=0)[:, 0]
+    assert len(means) == len(np.unique(means)) == 2_000
+    assert means.mean() == pytest.approx(values.mean(), abs=4 * values.std() / np.sqrt(5_000 * 2_000))
+    assert means.std() == pytest.approx(values.std() / np.sqrt(5_000), rel=0.1)
+
+
 def test_a_paired_interval_sees_what_two_separate_ones_cannot():
     # The second model solves every problem 5 points more often; problems differ by far more than that.
     rng = np.random.default_rng(2)
@@ -154,8 +192,20 @@ def test_two_lines_in_log_k_cross_where_they_do():
     assert crossing(np.minimum(rising, 0.5), flat, ks) is None  # they meet, but none overtakes
     wave = np.array([0.1, -0.1, 0.1, -0.1, 0.1])
     assert crossing(wave, np.zeros(5), ks).k == pytest.approx(2**3.5)  # the last: from there on it stays ahead
+    first = np.array([-0.1, 0.3, 0.3, 0.3, 0.3])
+    assert crossing(first, np.zeros(5), ks).k == pytest.approx(2**0.25)  # a quarter of the first step
+    last = np.array([-0.3, -0.3, -0.3, -0.3, 0.1])
+    assert crossing(last, np.zeros(5), ks).k == pytest.approx(2**3.75)
     with pytest.raises(ValueError, match="same k"):
         crossing(rising, flat[:4], ks)
+    with pytest.raises(ValueError, match="same k"):
+        crossing(rising, flat, ks[:4])
+
+
+def test_a_lead_that_is_not_kept_to_the_end_is_no_crossing():
+    ks = np.array([1.0, 2.0, 4.0])
+    leads = {(1, 1, 1): 1, (0, 1, 1): 1, (-1, 1, 1): 2**0.5, (1, -1, 1): 2**1.5, (-1, 1, -1): inf, (-1, -1, 0): inf}
+    assert positions(np.array(list(leads)), ks).tolist() == pytest.approx(list(leads.values()))
 
 
 def test_the_interval_of_a_crossing_goes_beyond_the_grid_where_the_data_do_not_tell():
@@ -165,6 +215,10 @@ def test_the_interval_of_a_crossing_goes_beyond_the_grid_where_the_data_do_not_t
     assert clear.low < clear.k < clear.high
     assert clear.low > 2
     assert clear.high < 4
+    # Whichever of the two is given first: the curves and the interval are the same.
+    curves = lead + np.random.default_rng(5).normal(0, 0.5, (50, 4))
+    assert crossing(curves, np.zeros((50, 4)), ks) == crossing(np.zeros((50, 4)), curves, ks)
+    assert crossing(curves, np.zeros((50, 4)), ks).k == crossing(curves.mean(axis=0), np.zeros(4), ks).k
     noisy = lead / 10 + rng.normal(0, 1, (400, 1))
     unclear = crossing(noisy - noisy.mean() + 1e-3, np.zeros((400, 4)), ks)
     assert unclear.low == 1  # in many bootstrap samples it is ahead from the start
@@ -202,6 +256,15 @@ def test_the_histogram_has_the_papers_bins():
     # 3 of 10 is .3 exactly, and 0.3 * 10 is not 3 in floating point
     assert accuracy_histogram(10, np.arange(11)).tolist() == [1] * 10 + [0, 1]
     assert accuracy_histogram(10, [9]).tolist() == [0] * 9 + [1, 0, 0]
+    for n in range(1, 31):  # every share of up to 30, in exact fractions
+        for c in range(n + 1):
+            share = Fraction(c, n)
+            expected = (
+                0 if share == 0 else 11 if share == 1 else next(i for i in range(1, 11) if share <= Fraction(i, 10))
+            )
+            assert accuracy_histogram(n, [c]).tolist() == [int(i == expected) for i in range(12)]
+    assert BINS[1] == "(0, 0.1]"
+    assert BINS[10] == "(0.9, 1)"
     for name in ("base", "trained"):
         bins = accuracy_histogram(128, counts(name))
         assert bins.sum() == 500
@@ -223,6 +286,12 @@ def test_coverage_names_the_problems():
     assert len(cells["both"]) == 19
     with pytest.raises(ValueError, match="same problems"):
         coverage([1, 0], [1])
+    assert coverage([0, 3, 0, 1], [2, 0, 0, 1]) == {
+        "both": [3],
+        "base_only": [1],
+        "trained_only": [0],
+        "neither": [2],
+    }
 
 
 def test_the_gap_is_in_points():
@@ -255,5 +324,22 @@ def test_majority_knows_one_right_answer_in_two_spellings_and_no_vote_for_silenc
     assert majority_at_k(["1/2", "0.5", "3", "3", "4"], [True, True, False, False, False], [5]) == [0.5]  # a tie
     assert majority_at_k([None, None, None, "7"], [False, False, False, True], [4]) == [1.0]
     assert majority_at_k([None, None], [False, False], [1, 2]).tolist() == [0.0, 0.0]
+    # Two wrong answers tie with the right one: a third of the win. Other answers do not share it.
+    answers = ["1", "1", "2", "2", "3", "3", "4"]
+    assert majority_at_k(answers, [True, True] + [False] * 5, [7]) == pytest.approx(1 / 3)
+    # A wrong answer is its text: the two spellings of 8 do not add up.
+    assert majority_at_k(["7", "7", "8", "8.0", "8"], [True, True, False, False, False], [5]) == [0.5]
+    with pytest.raises(ValueError, match="truth value"):
+        majority_at_k(["1", "2"], [True], [1])
     with pytest.raises(ValueError, match="k <= n"):
         majority_at_k(["1"], [True], [2])
+
+
+def test_a_vote_of_one_is_a_single_try_and_its_orders_are_seeded():
+    answers, right = list("1122334455"), [True, True] + [False] * 8
+    found = majority_at_k(answers, right, [1, 3, 10], draws=5_000)
+    assert found[0] == pytest.approx(0.2, abs=0.02)
+    ks = [2, 3, 4, 5, 6]
+    assert (majority_at_k(answers, right, ks) == majority_at_k(answers, right, ks)).all()
+    assert (majority_at_k(answers, right, ks) != majority_at_k(answers, right, ks, seed=1)).any()
+    assert majority_at_k(answers, right, [10, 1], draws=5_000).tolist() == [found[2], found[0]]

@@ -1,4 +1,4 @@
-"""report.py and pictures.py: what a reader sees, in a real browser where there is one."""
+"""report.py, page.py and pictures.py: what a reader sees, in a real browser where there is one."""
 
 import base64
 import json
@@ -14,7 +14,8 @@ import pytest
 
 import eval as evaluation
 from data import Problem
-from study import analysis, report
+from study import analysis, page, pictures, report
+from study.samples import Entry
 
 HOSTILE = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">{{DATA}} & \u2028"
 
@@ -33,20 +34,15 @@ def content_of(folder) -> dict:
     return json.loads((folder / "report.json").read_text())
 
 
-def record(model, problem, sample, tokens=20, text="first, ", correct=True) -> dict:
-    values = [-1.234] * tokens
-    return {
-        "model": model,
-        "problem": problem,
-        "sample": sample,
-        "text": text,
-        "correct": correct,
-        "truncated": False,
-    } | {
-        "pieces": [text] * tokens,
-        "logps": values,
-        "certainty": values,
-    }
+def record(model, problem, sample, tokens=20, text="first, ", correct=True, **more) -> dict:
+    values = {"pieces": [text] * tokens, "logps": [-1.234] * tokens, "certainty": [2.345] * tokens}
+    known = {"model": model, "problem": problem, "sample": sample, "text": text, "correct": correct}
+    return {**known, "truncated": False, **values, **more}
+
+
+def data_of(text: str) -> dict:
+    """What the page's script is given."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -54,15 +50,16 @@ def record(model, problem, sample, tokens=20, text="first, ", correct=True) -> d
 
 def hand_made(counts: dict[str, list[int]], n: int = 4) -> dict:
     """report.json of a study of models with these counts."""
-    settings = evaluation.parse(["a", "--samples", str(n), "--template", "plain", "--data", "file.jsonl"])
-    entries, found = [evaluation.Entry(model, model, 1.0) for model in counts], {}
+    entries, tallies = [Entry(model, model, 1.0) for model in counts], {}
     for model, right in counts.items():
         verdicts = {i: [True] * c + [False] * (n - c) for i, c in enumerate(right)}
         answers = {i: ["1" if yes else "2" for yes in verdict] for i, verdict in verdicts.items()}
-        found[model] = {"answers": answers, "right": verdicts, "entropy": 2.0, "tokens": 4, "answered": 4}
-        found[model]["counts"] = {"correct": np.array(right), "truncated": np.zeros(len(right), dtype=int)}
+        by_kind = {"correct": np.array(right), "truncated": np.zeros(len(right), dtype=int)}
+        tallies[model] = analysis.Tally(by_kind, answers, verdicts, [], entropy=2.0, tokens=4, answered=4)
     problems = [Problem("1+1=", "1")] * len(right)
-    return analysis.analysed(entries, found, problems, settings) | {"perplexity": []}
+    described = {"data": "file.jsonl", "samples": n, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 80}
+    content = analysis.rounded(analysis.analyse(entries, tallies, problems, n, "plain"))
+    return {**described, "template": "plain", **content, "perplexity": []}
 
 
 def test_every_question_has_a_table_with_the_right_numbers():
@@ -93,6 +90,77 @@ def test_every_question_has_a_table_with_the_right_numbers():
     assert "template plain" in text
 
 
+def test_who_overtakes_whom_is_said_in_the_order_of_the_largest_k():
+    """The base is the first model. Who is ahead at n has overtaken the other, if it was ever behind."""
+
+    def note(base, other):
+        content = hand_made({"runs/base": base, "runs/other": other})
+        return next(t for t in report.tables(content) if t.question == "Is the difference more than chance?").notes[1]
+
+    assert note([4, 4, 0, 0], [2, 1, 1, 0]).startswith("other overtakes base at k = 2.2")
+    assert note([2, 1, 1, 0], [4, 4, 0, 0]).startswith("base overtakes other at k = 2.2")
+    assert note([1, 1, 1, 0], [2, 2, 2, 0]) == "other: its curve ends where the base's does, up to k = 4."
+    assert note([1, 0, 0, 0], [2, 2, 2, 0]) == "other: its curve does not cross the base's, up to k = 4."
+
+
+def test_numbers_stand_under_their_heads():
+    content = hand_made({"base": [2, 1, 1, 0], "runs/trained": [4, 4, 0, 0]})
+    base, trained = content["models"].values()
+    trained.update(temperature=0.5, entropy=0.25, completion_tokens=12.0, answered=0.75, truncated=0.125)
+    pair = content["compared"]["runs/trained"]
+    pair["difference_correct"], pair["difference_interval_correct"] = [0.1, 0.2, 0.3], [[-1, -2, -3], [1, 2, 3]]
+    for kind in ("pass_at_k", "counts", "histogram", "interval"):
+        base[f"{kind}_valid"], trained[f"{kind}_valid"] = base[f"{kind}_correct"], base[f"{kind}_correct"]
+    valid = {name.replace("correct", "valid"): value for name, value in pair.items()}
+    content["compared"]["runs/trained"] = {**valid, **pair, "difference_valid": [-0.5, -0.5, -0.5]}
+    medians = {str(i): float(i) for i in range(5)}
+    content["perplexity"] = [
+        {"writer": "runs/trained", "reader": "base", "problems": medians},
+        {"writer": "teacher", "reader": "base", "problems": {"0": 7.0}},
+    ]
+    content["top_p"] = 0.95
+    found = {table.question: table for table in report.tables(content)}
+    table = found["Is the difference more than chance?"]
+    assert table.columns == ["", "trained"]
+    assert table.rows[2] == ["k=4", "+0.300 [-3.000, +3.000]"]
+    assert found["And if lucky guesses do not count, only valid chains?"].rows[0][1].startswith("-0.500")
+    table = found["How spread are the words?"]
+    rows = dict(zip(table.columns, table.rows[1], strict=True))
+    assert rows == {
+        "": "trained",
+        "temperature": "0.50",
+        "entropy": "0.250",
+        "completion tokens": "12.0",
+        "answered": "0.750",
+        "truncated": "0.125",
+    }
+    assert found["Could the base have said it?"].rows == [
+        ["trained under base", "1.000", "2.000", "3.000"],
+        ["teacher under base", "7.000", "7.000", "7.000"],
+    ]
+    table = found["What is solved in k tries?"]
+    assert table.columns == ["", "k=1", "k=2", "k=4"]
+    assert [row[0] for row in table.rows] == ["base", "trained", "base, valid chains", "trained, valid chains"]
+    assert table.rows[3] == ["trained, valid chains", "0.250", "0.458", "0.750"]
+    assert "4 problems, 4 samples each, T = 1, top-p 0.95, at most 80 tokens" in table.notes[0]
+    assert found["Which problems can only one of them solve?"].columns == [
+        "solved by",
+        "trained",
+        "trained, valid chains",
+    ]
+    assert [table.picture for table in found.values() if table.picture] == [
+        "passk.png",
+        "histogram.png",
+        "coverage.png",
+        "perplexity.png",
+    ]
+
+
+def test_models_are_called_by_the_last_part_of_their_path_if_it_tells_them_apart():
+    assert pictures.short_names(["Qwen/base", "runs/trained/"]) == {"Qwen/base": "base", "runs/trained/": "trained"}
+    assert pictures.short_names(["a/same", "b/same"]) == {"a/same": "a/same", "b/same": "b/same"}
+
+
 def test_one_model_and_one_problem_are_a_study_too():
     questions = [table.question for table in report.tables(hand_made({"base": [1]}))]
     assert questions[0] == "What is solved in k tries?"
@@ -107,38 +175,211 @@ def test_a_difference_that_rounds_to_zero_has_no_sign_of_its_own():
 def test_the_hardest_solved_problems_come_first_and_no_completion_ends_its_block():
     texts = {0: "easy", 1: "```\n# not a heading\n```", 3: "middling"}
     records = [record("m", i, j, text=texts[i], correct=j < 3) for i in texts for j in range(4)]
-    counts = {"m": [3, 1, 0, 2]}
-    text = report.review(2, counts, 4, [Problem(f"p{i}", f"a{i}") for i in range(4)], iter(records))
+    content = {"models": {"m": {"counts_correct": [3, 1, 0, 2]}}, "samples": 4}
+    text = page.review(2, content, [Problem(f"p{i}", f"a{i}") for i in range(4)], iter(records))
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## m, problem 1: 3 of 4 right",
         "## m, problem 3: 3 of 4 right",
     ]
     assert "easy" not in text
+    assert "chain" not in text
     assert text.count("``````\n```\n# not a heading\n```\n``````") == 3
+    chains = [record("m", 1, j, valid=j == 0) for j in range(2)]
+    text = page.review(1, content, [Problem("p", "a")] * 4, chains)
+    assert [line for line in text.splitlines() if line.startswith("Sample")] == [
+        "Sample 0 (valid chain):",
+        "Sample 1 (no valid chain):",
+    ]
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The axes of the picture that a function draws, instead of a file."""
+    figures = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: figures.append(figure))
+
+    def draw(function, content):
+        function(content, None)
+        return figures[-1].axes[0]
+
+    yield draw
+    for figure in figures:
+        pictures.plt.close(figure)
+
+
+THREE = {"base": [2, 1, 1, 0], "runs/trained": [4, 4, 0, 0], "runs/third": [0, 0, 1, 4]}
+
+
+def test_the_curves_are_drawn_over_k_each_with_its_models_name(drawn):
+    content = hand_made(THREE)
+    content["models"]["base"]["pass_at_k_valid"] = [0.1, 0.2, 0.3]
+    axes = drawn(pictures.pass_at_k, content)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert list(lines) == [
+        "base: correct answer",
+        "base: correct, valid chain",
+        "trained: correct answer",
+        "third: correct answer",
+    ]
+    for name, result in zip(("base", "trained", "third"), content["models"].values(), strict=True):
+        line = lines[f"{name}: correct answer"]
+        assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 2, 4], result["pass_at_k_correct"])
+        assert line.get_linestyle() == "-"
+    assert list(lines["base: correct, valid chain"].get_ydata()) == [0.1, 0.2, 0.3]
+    assert len({line.get_marker() for line in lines.values()}) == 3  # told apart without colour
+    assert axes.get_xscale() == "log"
+    assert len(axes.collections) == 2  # the bands of the base and the first trained model
+    heights = axes.collections[1].get_paths()[0].vertices[:, 1]
+    low, high = content["models"]["runs/trained"]["interval_correct"]
+    assert (heights.min(), heights.max()) == (min(low), max(high))
+
+
+def test_the_histogram_has_a_bar_for_every_bin_and_model(drawn):
+    content = hand_made(THREE)
+    axes = drawn(pictures.histogram, content)
+    assert len(axes.containers) == 3
+    for bars, result in zip(axes.containers, content["models"].values(), strict=True):
+        assert [bar.get_height() for bar in bars] == result["histogram_correct"]
+        # a bar stands within a half of the tick of its bin
+        assert [round(bar.get_x() + bar.get_width() / 2) for bar in bars] == list(range(12))
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert (len(ticks), ticks[0], ticks[1], ticks[9], ticks[11]) == (12, "0", "to .1", "to .9", "1")
+
+
+def test_the_bars_of_coverage_are_as_long_as_the_cells_have_problems(drawn):
+    content = hand_made(THREE)
+    axes = drawn(pictures.coverage, content)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["trained", "third"]
+    cells = ("both", "base_only", "trained_only", "neither")
+    assert [bars.get_label() for bars in axes.containers[:4]] == ["both", "base only", "trained only", "neither"]
+    for row, pair in enumerate(content["compared"].values()):
+        widths = [bars[0].get_width() for bars in axes.containers[4 * row : 4 * row + 4]]
+        assert widths == [len(pair["coverage_correct"][cell]) for cell in cells]
+        assert sum(widths) == 4
+
+
+def test_the_boxes_of_perplexity_are_over_the_medians_of_the_problems(drawn):
+    content = hand_made({"base": [2, 1, 1, 0], "runs/trained": [4, 4, 0, 0]})
+    rows = [("base", "base", [1.0, 2.0, 6.0]), ("runs/trained", "base", [3.0]), ("runs/trained", "runs/trained", [9.0])]
+    content["perplexity"] = [
+        {"writer": writer, "reader": reader, "problems": dict(enumerate(values))} for writer, reader, values in rows
+    ]
+    axes = drawn(pictures.perplexity, content)
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["base\nunder base", "trained\nunder base", "trained\nunder trained"]
+    middles = [line.get_xdata()[0] for line in axes.get_lines() if line.get_linewidth() == 2]
+    assert middles == [2.0, 3.0, 9.0]
+
+
+def test_a_run_is_drawn_as_curves_over_its_steps(tmp_path, monkeypatch):
+    names = ("accuracy", "answered", "truncated", "completion_tokens", "entropy")
+    rows = [{"step": step, "kl": None, **{name: step * i for i, name in enumerate(names)}} for step in (3, 5)]
+    kept = []
+    monkeypatch.setattr(pictures.plt, "close", kept.append)
+    pictures.learning(rows, tmp_path / "learning.png")
+    lines = {line.get_label(): line for axes in kept[0].axes for line in axes.get_lines()}
+    assert set(lines) == {name.replace("_", " ") for name in names}  # no KL penalty, no curve of it
+    for i, name in enumerate(names):
+        line = lines[name.replace("_", " ")]
+        assert (list(line.get_xdata()), list(line.get_ydata())) == ([3, 5], [3 * i, 5 * i])
+    monkeypatch.undo()
+    pictures.plt.close(kept[0])
+    assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(finished):
-    page = (finished / "report.html").read_text()
-    assert page.count('<img alt="') == page.count('src="data:image/png;base64,') == 4
-    assert "default-src 'none'" in page
+    text = (finished / "report.html").read_text()
+    assert text.count('<img alt="') == text.count('src="data:image/png;base64,') == 4
+    assert "default-src 'none'" in text
     # No address at all outside of the data and the pictures.
-    rest = re.sub(r'<script type="application/json".*?</script>|data:image/png;base64,[^"]*', "", page, flags=re.S)
+    rest = re.sub(r'<script type="application/json".*?</script>|data:image/png;base64,[^"]*', "", text, flags=re.S)
     assert not re.findall(r"(?:https?:)?//[a-z]", rest)
-    assert "{{" not in page
+    assert "{{" not in text
 
 
 def test_what_a_model_wrote_is_never_markup(finished):
     content = content_of(finished)
     model = next(iter(content["models"]))
     problems = [Problem(HOSTILE, HOSTILE)] * 12
-    page = report.page(content, problems, [record(model, 0, 0, text=HOSTILE)], finished)
-    assert page.count("<script") == page.count("</script>") == 2
-    assert "<img src=x" not in page
-    coded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
-    assert json.loads(coded)["problems"][0]["samples"][0][3][0] == HOSTILE
+    text = page.page(content, problems, [record(model, 0, 0, text=HOSTILE)], finished)
+    assert text.count("<script") == text.count("</script>") == 2
+    assert "<img src=x" not in text
+    assert data_of(text)["problems"][0]["samples"][0]["pieces"][0] == HOSTILE
+
+
+def test_the_name_of_a_model_is_never_markup(finished):
+    content = content_of(finished)
+    names = [HOSTILE, '" onmouseover="document.title=1']
+    for part in ("models", "compared"):
+        content[part] = dict(zip(names[-len(content[part]) :], content[part].values(), strict=True))
+    old = dict(zip(content_of(finished)["models"], names, strict=True))
+    for row in content["perplexity"]:
+        row.update({who: old.get(row[who], row[who]) for who in ("writer", "reader")})
+    text = page.page(content, [Problem("1+1=", "2")] * 12, [record(name, 0, 0) for name in names], finished)
+    assert text.count("<script") == text.count("</script>") == 2
+    assert "<img src=x" not in text
+    assert not re.findall(r"<[^<>]*onmouseover", text.partition("<script")[0])
+    assert text.count("&lt;img src=x") > 5  # in the subtitle and in the tables
+    assert data_of(text)["models"] == names
+
+
+def test_every_picture_is_described_in_words(finished):
+    text = (finished / "report.html").read_text()
+    alts = re.findall(r'<img alt="([^"]*)"', text)
+    questions = [table.question for table in report.tables(content_of(finished)) if table.picture]
+    assert alts == [f"{question} The table below has the numbers." for question in questions]
+
+
+def test_every_value_has_its_own_name_from_the_record_to_the_menu(finished):
+    """In the record, in the page's data, in the menu and in what is read aloud: none is swapped."""
+    content = content_of(finished)
+    model = next(iter(content["models"]))
+    records = [
+        record(model, 0, 0, tokens=2, logps=[-0.125, -2.0], certainty=[3.25, 1.5], correct=False, truncated=True)
+    ]
+    records.append({**record(model, 0, 1, valid=False), "pieces": ["whole"], "logps": [-1.0], "certainty": [0.5]})
+    text = page.page(content, [Problem("1+1=", "2")] * 12, records, finished)
+    first, second = data_of(text)["problems"][0]["samples"]
+    assert first == {
+        "model": model,
+        "sample": 0,
+        "right": False,
+        "valid": False,
+        "truncated": True,
+        "pieces": ["first, ", "first, "],
+        "certainty": [3.25, 1.5],
+        "logps": [-0.12, -2.0],
+    }
+    assert (second["right"], second["valid"], second["truncated"]) == (True, False, False)
+    assert (second["certainty"], second["logps"]) == ([0.5], [-1.0])
+    menu = dict(re.findall(r'<option value="(\w*)">([^<]*)</option>', text))
+    assert menu == {"certainty": "self-certainty", "logps": "log-probability", "": "nothing"}
+    assert "log-probability ${logps[here].toFixed(2)}, self-certainty ${certainty[here].toFixed(2)} nats" in text
+    shown = data_of(text)
+    assert (shown["n"], shown["total"], shown["shaded"], shown["chains"]) == (4, 12, True, True)
+    counts = [result["counts_correct"][0] for result in content["models"].values()]
+    assert shown["problems"][0]["right"] == counts
+    # Without values (--perplexity 0) a sample is its text.
+    bare = {key: value for key, value in records[0].items() if key not in ("pieces", "logps", "certainty")}
+    shown = data_of(page.page(content, [Problem("1+1=", "2")] * 12, [bare], finished))
+    assert shown["shaded"] is False
+    assert shown["problems"][0]["samples"][0]["pieces"] == ["first, "]
+
+
+def test_a_long_problem_is_cut_on_the_page_and_the_chosen_records_keep_their_order(finished, monkeypatch):
+    content = content_of(finished)
+    model = next(iter(content["models"]))
+    text = page.page(content, [Problem("1" * 5000, "2" * 5000)] * 12, [record(model, 0, 0)], finished)
+    assert [len(data_of(text)["problems"][0][name]) for name in ("prompt", "answer")] == [1000, 1000]
+    records = [{"model": m, "problem": i, "sample": 0, "tokens": [0] * 10} for m in "ab" for i in range(3)]
+    monkeypatch.setattr(page, "ROOM", 450)  # for two problems of both models, at ten bytes a token
+    assert page.choose(records) == [r for r in records if r["problem"] < 2]
 
 
 def test_a_large_study_stays_under_five_megabytes_and_leaves_no_problem_out(finished):
@@ -147,16 +388,15 @@ def test_a_large_study_stays_under_five_megabytes_and_leaves_no_problem_out(fini
     records = [record(m, i, j, tokens=60) for m in models for i in range(180) for j in range(64)]
     for result in content["models"].values():
         result["counts_correct"] = [1] * 180
-    page = report.page(content, [Problem("1+1=", "2")] * 180, records, finished)
-    assert 3_000_000 < len(page.encode()) < 5_000_000
-    coded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
-    shown = json.loads(coded)["problems"]
+    text = page.page(content, [Problem("1+1=", "2")] * 180, records, finished)
+    assert 3_000_000 < len(text.encode()) < 5_000_000
+    shown = data_of(text)["problems"]
     assert [problem["index"] for problem in shown] == list(range(180))
-    numbers = [sum(entry[0] == m for entry in problem["samples"]) for problem in shown for m in models]
+    numbers = [sum(entry["model"] == m for entry in problem["samples"]) for problem in shown for m in models]
     assert max(numbers) - min(numbers) <= 1  # every problem and model has as many, up to the last round
     # Where not all fit, what is there of a problem is there of all models; what does not fit keeps no other out.
     long = [record(m, i, j, tokens=90 if i else 2_000) for m in models for i in range(3) for j in range(2)]
-    found = report.in_rounds(long, 5_000, lambda r: 10 * len(r["pieces"]))
+    found = page.in_rounds(long, 5_000, lambda r: 10 * len(r["pieces"]))
     assert [(r["problem"], r["model"], r["sample"]) for r in found] == [(i, m, 0) for i in (1, 2) for m in models]
 
 
@@ -233,10 +473,10 @@ def test_the_page_in_a_browser(browser, finished, tmp_path, width):
     only = base.index(0)
     for problem in shown["problems"]:
         problem["right"][1] = trained[problem["index"]] = 4 * (problem["index"] == only)
-    page = tmp_path / "report.html"
-    page.write_text(before + json.dumps(shown).replace("<", "\\u003c") + after)
+    file = tmp_path / "report.html"
+    file.write_text(before + json.dumps(shown).replace("<", "\\u003c") + after)
     browser.log("browser"), browser.log("performance")
-    browser.call("POST", "/url", {"url": f"file://{page}"})
+    browser.call("POST", "/url", {"url": f"file://{file}"})
     tab, right, left, down = "\ue004", "\ue014", "\ue012", "\ue015"
 
     def focused():
@@ -266,14 +506,14 @@ def test_the_page_in_a_browser(browser, finished, tmp_path, width):
             break
     assert focused().startswith("sample")
     browser.press(right, right, left, right)
-    values = browser.run("[data.problems[1].samples[0][4][1], data.problems[1].samples[0][5][1]]")
+    values = browser.run("[data.problems[1].samples[0].certainty[1], data.problems[1].samples[0].logps[1]]")
     reading = browser.run("document.getElementById('reading').textContent")
     assert reading.startswith("token 2 of ")
     assert f"log-probability {values[1]:.2f}, self-certainty {values[0]:.2f} nats" in reading
 
     # The least sure token shown is the darkest one.
     shades = "[...document.querySelectorAll('.sample')]"
-    shades += ".flatMap(box => box.spans.map((s, i) => [box.values[4][i], s.style.backgroundColor]))"
+    shades += ".flatMap(box => box.spans.map((s, i) => [box.values.certainty[i], s.style.backgroundColor]))"
     strength = [
         (value, float(re.search(r"([\d.]+)\)$", color)[1]) if "rgba" in color else 1.0)
         for value, color in browser.run(shades)
@@ -282,6 +522,11 @@ def test_the_page_in_a_browser(browser, finished, tmp_path, width):
     assert len({s for _, s in strength}) > 2
     pick = "(document.getElementById('{0}').value = '{1}', "
     pick += "document.getElementById('{0}').dispatchEvent(new Event('change')))"
+    browser.run(pick.format("shade", "logps"))
+    by_logp = browser.run(shades.replace("certainty", "logps"))
+    strength = [(v, float(re.search(r"([\d.]+)\)$", color)[1]) if "rgba" in color else 1.0) for v, color in by_logp]
+    assert max(strength)[1] < min(strength)[1]
+    assert [s for _, s in sorted(strength)] == sorted((s for _, s in strength), reverse=True)
     browser.run(pick.format("shade", ""))
     assert set(browser.run("[...document.querySelectorAll('.text span')].map(s => s.style.backgroundColor)")) == {""}
 
@@ -297,19 +542,29 @@ def test_the_page_in_a_browser(browser, finished, tmp_path, width):
     assert browser.log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.log("performance")]
     asked = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    urls = [r["request"]["url"] for r in asked if r["documentURL"] == f"file://{page}"]  # not the browser's own
-    assert urls.count(f"file://{page}") == 1
-    assert all(url == f"file://{page}" or url.startswith("data:") for url in urls)
+    urls = [r["request"]["url"] for r in asked if r["documentURL"] == f"file://{file}"]  # not the browser's own
+    assert urls.count(f"file://{file}") == 1
+    assert all(url == f"file://{file}" or url.startswith("data:") for url in urls)
 
 
-def test_what_a_model_wrote_runs_nothing_in_a_browser(browser, finished, tmp_path):
+def test_what_a_model_wrote_or_is_called_runs_nothing_in_a_browser(browser, finished, tmp_path):
     content = content_of(finished)
-    model, problems = next(iter(content["models"])), [Problem(HOSTILE, HOSTILE)] * 12
-    page = report.page(content, problems, [record(model, 0, 0, text=HOSTILE)], finished)
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    content["models"] = {HOSTILE: next(iter(content["models"].values()))}
+    content["compared"], content["perplexity"] = {}, []
+    verdicts = {
+        "✓ right": {"valid": True},
+        "✓ right, but no valid chain": {"valid": False},
+        "✗ wrong": {"correct": False},
+        "✗ wrong: cut off": {"correct": False, "truncated": True},
+    }
+    records = [record(HOSTILE, 0, j, text=HOSTILE, **more) for j, more in enumerate(verdicts.values())]
+    text = page.page(content, [Problem(HOSTILE, HOSTILE)] * 12, records, finished)
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
     browser.call("POST", "/url", {"url": f"file://{tmp_path}/page.html"})
     assert browser.run("document.title") == "What did training teach?"
     assert browser.run("document.querySelector('.sample .text span').textContent") == HOSTILE
-    assert browser.run("document.images.length") == 4
+    assert browser.run("document.querySelector('#shown h3').textContent").startswith(f"{HOSTILE}: ")
+    assert browser.run("[...document.querySelectorAll('.mark')].map(m => m.textContent)") == list(verdicts)
+    assert browser.run("document.images.length") == 2
     shot = browser.call("GET", "/screenshot")
     assert len(base64.b64decode(shot)) > 5_000

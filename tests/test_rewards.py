@@ -3,7 +3,6 @@
 import math
 import random
 from collections import Counter
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,28 +11,35 @@ from conftest import tiny_model
 from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 import toy
+import train
 from data import Problem
+from engine.head import annotate, score
 from generate import Rollouts, generate
-from grpo import annotate, combined_advantages, group_advantages, score
+from grpo import combined_advantages, group_advantages
 from rewards import (
     OPEN_ENDED_PATTERNS,
     PATTERNS,
     REWARDS,
-    Sampled,
+    Graded,
     calibrate,
+    flags_of,
     flip,
-    pairwise_accuracy,
+    grade_rollouts,
     plurality,
-    read,
     reasoning_pattern,
     repetition,
-    reward_model_scores,
+    reward,
     self_certainty,
     sequence_mean,
 )
-from running.old_settings import Settings
+from running.logs import pairwise_accuracy
+from running.reward_models import reward_model_scores
 
-DEFAULTS = Settings()
+
+def pay(name: str, graded: Graded, step: int = 0, reward_model=None, **flags) -> torch.Tensor:
+    """The reward of that name with these flags, as a step of train.py computes it."""
+    parts = SimpleNamespace(reward_model=reward_model, ref_policy=None)
+    return reward(name, graded, train.reward_inputs(step, graded, parts, train.Settings(**flags)))
 
 
 def test_self_certainty_is_the_kl_from_uniform_to_the_model():
@@ -78,24 +84,24 @@ def test_the_response_is_graded_and_not_the_prompt():
     encode = lambda text: tokenizer(text)["input_ids"]  # noqa: E731
     # the prompt itself boxes the right answer, as papers' prompts hold an empty box
     rollouts = rollouts_of([encode("\\boxed{41}<eos>"), encode("hmm, 4<eos>")], encode("\\boxed{41}7+8*3-4="))
-    sampled = read([Problem("7+8*3-4=", "41", "number")], rollouts, tokenizer)
-    assert sampled.texts == ["\\boxed{41}", "hmm, 4"]
-    assert sampled.answers == ["41", None]
-    assert REWARDS["correct"](sampled, DEFAULTS).tolist() == [[1.0, 0.0]]
+    graded = grade_rollouts([Problem("7+8*3-4=", "41", "number")], rollouts, tokenizer)
+    assert graded.texts == ["\\boxed{41}", "hmm, 4"]
+    assert graded.answers == ["41", None]
+    assert pay("correct", graded).tolist() == [[1.0, 0.0]]
 
 
 def test_each_rollout_is_graded_against_the_problem_of_its_group():
     tokenizer = toy.make_tokenizer()
     rollouts = rollouts_of([tokenizer(f"\\boxed{{{n}}}")["input_ids"] for n in (1, 2, 1, 2)], [3])
     problems = [Problem("a", "1", "number"), Problem("b", "2", "number")]
-    assert REWARDS["correct"](read(problems, rollouts, tokenizer), DEFAULTS).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert pay("correct", grade_rollouts(problems, rollouts, tokenizer)).tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
 def test_the_self_certainty_reward_is_the_mean_over_each_completion_end_token_included():
     policy = tiny_model("qwen2")
     rollouts = generate(policy, [[3, 4], [5, 6, 7]], 3, 8, eos_ids=(1, 2), generator=torch.Generator().manual_seed(0))
-    sampled = Sampled([None] * 2, rollouts, [""] * 6, [None] * 6, [False] * 6, rollouts.self_certainty)
-    rewards = REWARDS["self_certainty"](sampled, DEFAULTS)
+    graded = Graded([None] * 2, rollouts, [""] * 6, [None] * 6, [False] * 6)
+    rewards = pay("self_certainty", graded)
     for row in range(6):
         begin, end = rollouts.prompt_lengths[row], rollouts.prompt_lengths[row] + rollouts.mask[row].sum()
         with torch.no_grad():
@@ -140,11 +146,26 @@ def test_the_plurality_of_a_group(answers, expected):
 def test_each_group_votes_for_itself_by_the_kind_of_its_problem():
     tokenizer = toy.make_tokenizer()
     rollouts = rollouts_of([tokenizer(f"\\boxed{{{n}}}")["input_ids"] for n in ("1", "1", "2", "2", "2", "1+1")], [3])
-    sampled = read([Problem("a", "2", "number"), Problem("b", "1", "number")], rollouts, tokenizer)
-    assert REWARDS["plurality"](sampled, DEFAULTS).tolist() == [[1, 1, 0], [1, 1, 0]]  # golds have no say
+    graded = grade_rollouts([Problem("a", "2", "number"), Problem("b", "1", "number")], rollouts, tokenizer)
+    assert pay("plurality", graded).tolist() == [[1, 1, 0], [1, 1, 0]]  # golds have no say
 
 
 # --- reasoning patterns ---------------------------------------------------------------------------------------------
+
+
+# Copied by hand from the released code, slips and all.
+PHRASES = (
+    *("i need to", "we need to", "wait", "alternatively", "let me check", "let me see", "let's focus on"),
+    *("we know that", "we can observe ", "we can see ", "let me try", "let's try", "let us try", "first, "),
+    *("firstly, ", "next, ", "finally, ", "let us first", "let's first", "let me first", "try again", "still not"),
+    *("not working", "not correct", "does not work", "doesn't work", "makes sence", "since we ", "because we "),
+    *("consequently", "as a result", "thus", "therefore", "hence", "so that", "thereby", "if we", "given there "),
+    *("for instance ", "for example "),
+)
+OPEN_ENDED_PHRASES = (
+    *("1. ", "2. ", "3. ", "4. ", "step 1 ", "step 2 ", "step 3. ", "step 4 ", "considering the", "i'll", "i will"),
+    *("i would", "i should"),
+)
 
 
 def released(text: str) -> float:
@@ -153,7 +174,7 @@ def released(text: str) -> float:
     words = text.split()
     grams = Counter(tuple(words[i : i + 20]) for i in range(len(words) - 19))
     repeated = sum(1 for count in grams.values() if count > 1) / sum(grams.values()) if grams else 0
-    found = sum(1 for phrase in PATTERNS if phrase in text)
+    found = sum(1 for phrase in PHRASES if phrase in text)
     return max(0, min(1, found / 20) - repeated - text.count("user: "))
 
 
@@ -161,7 +182,7 @@ def test_rpr_is_the_released_function_on_any_text():
     rng, nonzero = random.Random(0), 0
     for _ in range(500):
         parts = rng.choices(
-            [*PATTERNS, "User: ", "x", "Wait", "First, ", "enthusiasm", "\n", " 7 "], k=rng.randrange(80)
+            [*PHRASES, "User: ", "x", "Wait", "First, ", "enthusiasm", "\n", " 7 "], k=rng.randrange(80)
         )
         text = rng.choice(["", " "]).join(part.title() if rng.random() < 0.2 else part for part in parts)
         text = " ".join([text] * rng.choice([1, 1, 2])) if rng.random() < 0.9 else text.replace("User: ", "")
@@ -171,10 +192,8 @@ def test_rpr_is_the_released_function_on_any_text():
 
 
 def test_the_phrases_are_those_released():
-    assert (len(set(PATTERNS)), len(set(OPEN_ENDED_PATTERNS))) == (40, 13)
-    assert {"makes sence", "first, ", "we can see ", "let's focus on", "given there "} <= set(PATTERNS)
-    assert all(phrase == phrase.lower() for phrase in PATTERNS + OPEN_ENDED_PATTERNS)
-    assert not set(PATTERNS) & set(OPEN_ENDED_PATTERNS)
+    assert PATTERNS == PHRASES
+    assert OPEN_ENDED_PATTERNS == OPEN_ENDED_PHRASES
 
 
 @pytest.mark.parametrize(
@@ -189,6 +208,8 @@ def test_the_phrases_are_those_released():
         (" ".join(PATTERNS), {"divisor": 80}, 0.5),
         ("thus user: what now?", {}, 0),  # asks itself the next question
         ("thus user: what now?", {"open_ended": True}, 1 / 20),
+        ("thus the user waits", {}, 2 / 20),  # no turn, but a word
+        ("thus user: a user: b", {"divisor": 0.25}, 0),  # each turn takes 1
         ("step 1 add, thus", {"open_ended": True}, 2 / 20),
         ("enthusiasm, whence, awaits", {}, 3 / 20),
         ("enthusiasm, whence, awaits", {"whole_words": True}, 0),
@@ -211,17 +232,39 @@ def test_the_released_repetition_hardly_minds_a_loop_and_the_other_does():
         repetition("a", "unique")
 
 
-def sampled_texts(*texts: str, group: int, gold: str = "1") -> Sampled:
+def graded_texts(*texts: str, group: int, gold: str = "1") -> Graded:
     """Toy completions as what train.py sees."""
     tokenizer = toy.make_tokenizer()
     rollouts = rollouts_of([tokenizer(text + "<eos>")["input_ids"] for text in texts], tokenizer("1+1=")["input_ids"])
-    return read([Problem("1+1=", gold, "number")] * (len(texts) // group), rollouts, tokenizer)
+    return grade_rollouts([Problem("1+1=", gold, "number")] * (len(texts) // group), rollouts, tokenizer)
 
 
-def test_the_rpr_reward_is_0_without_an_answer():
-    sampled = sampled_texts("first, 1+1=2 thus \\boxed{2}", "first, 1+1=2 thus ", group=2)
-    assert sampled.texts[1] == "first, 1+1=2 thus "
-    assert REWARDS["rpr"](sampled, replace(DEFAULTS, rpr_divisor=2)).tolist() == [[1, 0]]
+def test_the_rpr_reward_is_0_without_a_boxed_answer():
+    reasons = "first, 1+1=2 thus "
+    graded = graded_texts(reasons + "\\boxed{2}", reasons, reasons + "\\boxed{}", "\\boxed{2}", group=4)
+    assert graded.texts[1] == reasons
+    assert pay("rpr", graded, rpr_divisor=2).tolist() == [[1, 0, 0, 0]]
+    marked = Graded(graded.problems, graded.rollouts, ["thus\n#### 2"] * 4, ["2"] * 4, [True] * 4)
+    assert pay("rpr", marked, rpr_divisor=1).tolist() == [[0, 0, 0, 0]]  # an answer, but in no box
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "expected"),
+    [
+        ("wait, thus ", {"rpr_divisor": 4.0}, 2 / 4),
+        ("enthusiasm ", {"rpr_whole_words": False}, 1 / 20),
+        ("enthusiasm ", {"rpr_whole_words": True}, 0),
+        ("1. thus ", {"rpr_open_ended": False}, 1 / 20),
+        ("1. thus ", {"rpr_open_ended": True}, 2 / 20),
+        # 120 words and the box: 102 20-grams, of which 3 are repeated and 99 are one of these 3 or the last
+        ("we know that " * 40, {"rpr_divisor": 1.0, "rpr_repetition": "distinct"}, 1 - 3 / 102),
+        ("we know that " * 40, {"rpr_divisor": 1.0, "rpr_repetition": "total"}, 1 - 98 / 102),
+    ],
+)
+def test_the_flags_of_rpr_reach_it(text, flags, expected):
+    graded = graded_texts("\\boxed{1}", group=1)
+    graded = Graded(graded.problems, graded.rollouts, [text + "\\boxed{1}"], ["1"], [True])
+    assert pay("rpr", graded, **flags).item() == pytest.approx(expected)
 
 
 # --- noise ----------------------------------------------------------------------------------------------------------
@@ -258,8 +301,8 @@ def test_a_completion_without_an_answer_is_never_flipped():
     rewards, answered = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[True, True, False]])
     assert flip(rewards, 1.0, "prompt", answered).tolist() == [[0, 1, 0]]
     assert flip(rewards, 1.0, "rollout", answered).tolist() == [[0, 1, 0]]
-    sampled = sampled_texts("\\boxed{1}", "\\boxed{2}", "hmm, 1", "\\boxed{}", group=4)
-    assert REWARDS["correct"](sampled, replace(DEFAULTS, flip=1.0)).tolist() == [[0, 1, 0, 0]]
+    graded = graded_texts("\\boxed{1}", "\\boxed{2}", "hmm, 1", "\\boxed{}", group=4)
+    assert pay("correct", graded, flip=1.0).tolist() == [[0, 1, 0, 0]]
 
 
 def test_a_flipped_prompt_changes_the_sign_of_its_advantages_and_the_mean_signal_scales_by_1_minus_2p():
@@ -282,28 +325,71 @@ def test_calibration_adds_below_the_threshold_only_and_never_beyond_1():
     assert calibrate(rewards, pattern, threshold=0.0).tolist() == rewards.tolist()
 
 
-def test_correct_and_calibrate_see_the_same_noise():
-    sampled = sampled_texts(*["\\boxed{1}", "\\boxed{2}"] * 20, group=2)
-    sampled.generator = generator()
-    settings = replace(DEFAULTS, flip=0.5)
-    noisy = REWARDS["correct"](sampled, settings)
+def test_correct_and_calibrate_see_the_same_noise_and_each_step_its_own():
+    graded = graded_texts(*["\\boxed{1}", "\\boxed{2}"] * 20, group=2)
+    noisy = pay("correct", graded, flip=0.5)
     assert 0 < noisy[:, 0].mean() < 1
-    assert torch.equal(REWARDS["calibrate"](sampled, settings), noisy)  # no phrase in any of them
+    assert torch.equal(pay("calibrate", graded, flip=0.5), noisy)  # no phrase in any of them
+    assert torch.equal(pay("correct", graded, flip=0.5), noisy)  # a resumed run draws the same
+    assert not torch.equal(pay("correct", graded, flip=0.5, step=1), noisy)
+    assert not torch.equal(pay("correct", graded, flip=0.5, seed=1), noisy)
+    assert graded.groups(graded.right).tolist() == [[1, 0]] * 20  # the noise is in the reward alone
+    whole, single = (pay("correct", graded, flip=0.5, flip_unit=unit) for unit in ("prompt", "rollout"))
+    assert torch.equal(whole.sum(1), torch.ones(20))  # one of two is right, flipped or not
+    assert not torch.equal(single.sum(1), torch.ones(20))
 
 
-def test_with_a_reward_model_calibrate_makes_up_for_its_low_scores():
-    sampled = sampled_texts("\\boxed{1}", "first, 1+1=2 thus \\boxed{2}", "\\boxed{2}", "first, 1 thus ", group=4)
-    sampled.reward_model = reward_model(problem_type="regression"), toy.make_tokenizer()
-    scores = REWARDS["reward_model"](sampled, DEFAULTS)
+def test_coins_are_drawn_anew_in_each_step_and_are_not_the_flips():
+    graded = graded_texts(*["\\boxed{2}"] * 400, group=4)
+    coins = pay("random", graded)
+    assert torch.equal(pay("random", graded), coins)
+    assert not torch.equal(pay("random", graded, step=1), coins)
+    assert not torch.equal(pay("random", graded, seed=1), coins)
+    noise = {"flip": 0.5, "flip_unit": "rollout"}
+    flipped, coins = pay("correct", graded, **noise), pay("random", graded, **noise)  # all are wrong: 1 where flipped
+    assert abs(torch.corrcoef(torch.stack([coins.flatten(), flipped.flatten()]))[0, 1]) < 0.2  # 4 / sqrt(400)
+
+
+def test_with_a_reward_model_calibrate_raises_its_low_scores():
+    graded = graded_texts("\\boxed{1}", "first, 1+1=2 thus \\boxed{2}", "\\boxed{2}", "first, 1 thus ", group=4)
+    model = reward_model(problem_type="regression"), toy.make_tokenizer()
+    scores = pay("reward_model", graded, reward_model=model)
     assert scores.std() > 0.1
-    settings = replace(DEFAULTS, rpr_divisor=2, reward_model="x", calibrate_threshold=9.0, calibrate_weight=0.2)
+    flags = {"rpr_divisor": 2, "calibrate_threshold": 9.0, "calibrate_weight": 0.2}
     expected = scores + torch.tensor([[0, 0.2, 0, 0]])
-    assert torch.allclose(REWARDS["calibrate"](sampled, settings), expected.clamp(max=1), atol=1e-6)
+    assert torch.allclose(pay("calibrate", graded, reward_model=model, **flags), expected.clamp(max=1), atol=1e-6)
 
 
-def test_without_a_reward_model_calibrate_makes_up_for_wrong_answers():
-    sampled = sampled_texts("\\boxed{1}", "first, 1+1=2 thus \\boxed{2}", "\\boxed{2}", "first, 1 thus ", group=4)
-    rewards = REWARDS["calibrate"](sampled, replace(DEFAULTS, rpr_divisor=2))
+def test_a_reward_model_scores_each_completion_behind_its_own_prompt():
+    tokenizer = toy.make_tokenizer()
+    model = reward_model(problem_type="regression"), tokenizer
+    rollouts = rollouts_of([tokenizer(text)["input_ids"] for text in ("\\boxed{1}", "\\boxed{2}") * 2], [3])
+    graded = grade_rollouts([Problem("1+1=", "2", "number"), Problem("9-8=", "1", "number")], rollouts, tokenizer)
+    expected = [
+        [model[0].score(model[0].model(input_ids=torch.tensor([tokenizer(text)["input_ids"]]))[0][0, -1]).item()]
+        for text in ("1+1=\\boxed{1}", "1+1=\\boxed{2}", "9-8=\\boxed{1}", "9-8=\\boxed{2}")
+    ]
+    scores = pay("reward_model", graded, reward_model=model)
+    assert torch.allclose(scores.reshape(4, 1), torch.tensor(expected), atol=1e-5)
+
+
+def test_of_a_text_that_is_too_long_for_a_reward_model_the_end_is_scored():
+    model, tokenizer = reward_model(problem_type="regression", max_position_embeddings=8), toy.make_tokenizer()
+    long, end = "1+2+3+4+5+6+7=", "first, 1+2=3"
+    assert len(tokenizer(end)["input_ids"]) < 8 < len(tokenizer(long + end)["input_ids"])
+    (score,) = reward_model_scores(model, tokenizer, [long], [end])
+    ids = tokenizer(long + end)["input_ids"]
+    with torch.no_grad():
+        last, first = (
+            model.score(model.model(input_ids=torch.tensor([part]))[0][0, -1]) for part in (ids[-8:], ids[:8])
+        )
+    assert score.item() == pytest.approx(last.item(), abs=1e-5)
+    assert score.item() != pytest.approx(first.item(), abs=1e-3)
+
+
+def test_without_a_reward_model_calibrate_raises_wrong_answers_that_reason():
+    graded = graded_texts("\\boxed{1}", "first, 1+1=2 thus \\boxed{2}", "\\boxed{2}", "first, 1 thus ", group=4)
+    rewards = pay("calibrate", graded, rpr_divisor=2)
     assert rewards.tolist()[0] == pytest.approx([1, 0.1, 0, 0])
 
 
@@ -359,7 +445,7 @@ def test_the_controls():
     rollouts = generate(policy, [[3, 4], [5, 6, 7]], 3, 8, eos_ids=(1, 2), generator=generator())
     answers = ["1", None, "2", None, None, "1"]
     texts = ["\\boxed{1}", "", "#### 2", "", "", "\\boxed{1}"]  # an answer, but in no box, is no format
-    sampled = Sampled([None] * 2, rollouts, texts, answers, [False] * 6, rollouts.self_certainty)
+    graded = Graded([None] * 2, rollouts, texts, answers, [False] * 6)
     mean = lambda values: [(values[i] * rollouts.mask[i]).sum() / rollouts.mask[i].sum() for i in range(6)]  # noqa: E731
     expected = {
         "format": [1, 0, 0, 0, 0, 1],
@@ -368,20 +454,29 @@ def test_the_controls():
         "likelihood": mean(rollouts.logps),
     }
     for name, values in expected.items():
-        rewards = REWARDS[name](sampled, DEFAULTS)
+        rewards = pay(name, graded)
         assert rewards.shape == (2, 3)
         assert torch.allclose(rewards.flatten(), torch.tensor(values, dtype=torch.float32), atol=1e-6), name
-    assert (REWARDS["entropy"](sampled, DEFAULTS) < 0).all()
-    assert (REWARDS["likelihood"](sampled, DEFAULTS) < 0).all()
+    assert (pay("entropy", graded) < 0).all()
+    assert (pay("likelihood", graded) < 0).all()
 
 
-def test_a_random_reward_is_a_seeded_coin():
-    sampled = SimpleNamespace(answered=torch.ones(500, 8), generator=generator())
-    coins = REWARDS["random"](sampled, DEFAULTS)
+def test_a_random_reward_is_a_coin():
+    coins = pay("random", graded_texts(*["\\boxed{1}"] * 4000, group=8))
     assert set(coins.flatten().tolist()) == {0.0, 1.0}
     assert abs(coins.mean().item() - 0.5) < 4 * 0.5 / math.sqrt(4000)
-    sampled.generator = generator()
-    assert torch.equal(REWARDS["random"](sampled, DEFAULTS), coins)
+
+
+def test_a_reward_declares_the_flags_that_it_reads():
+    patterns = {"rpr_divisor", "rpr_repetition", "rpr_whole_words", "rpr_open_ended"}
+    expected = {
+        "correct": {"flip", "flip_unit"},
+        "self_certainty": {"annotator"},
+        "rpr": patterns,
+        "reward_model": {"reward_model"},
+        "calibrate": {*patterns, "flip", "flip_unit", "reward_model", "calibrate_threshold", "calibrate_weight"},
+    }
+    assert {name: flags_of(name) for name in REWARDS} == {name: expected.get(name, set()) for name in REWARDS}
 
 
 def test_several_rewards_are_normalised_first_then_weighted_then_added():
@@ -396,6 +491,6 @@ def test_several_rewards_are_normalised_first_then_weighted_then_added():
 
 
 def test_a_boxed_nothing_earns_less_than_any_right_answer():
-    sampled = sampled_texts("\\boxed{1}", "\\boxed{9}", "thus \\boxed{}", group=3)
-    assert REWARDS["correct"](sampled, DEFAULTS).tolist() == [[1, 0, 0]]
-    assert REWARDS["format"](sampled, DEFAULTS).tolist() == [[1, 1, 0]]
+    graded = graded_texts("\\boxed{1}", "\\boxed{9}", "thus \\boxed{}", group=3)
+    assert pay("correct", graded).tolist() == [[1, 0, 0]]
+    assert pay("format", graded).tolist() == [[1, 1, 0]]

@@ -2,6 +2,8 @@
 
 import random
 import re
+from collections import Counter
+from functools import partial
 
 import pytest
 import torch
@@ -10,11 +12,30 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import toy
 from data import Problem
 from running import toy_reward_model
+from running.files import made_once
 from verify import is_correct
 
 
 def test_a_chain_is_worked_from_left_to_right():
     assert toy.steps("7+8*3-4=") == [(7, "+", 8, 15), (15, "*", 3, 45), (45, "-", 4, 41)]
+    assert toy.steps("2*3-9=") == [(2, "*", 3, 6), (6, "-", 9, -3)]
+
+
+def test_operands_have_one_digit_and_values_reach_0_and_99():
+    rng = random.Random(0)
+    chains = [toy.make_expression(rng, 4, "train") for _ in range(2000)]
+    assert all(re.fullmatch(r"[1-9]([-+*][1-9]){4}=", chain) for chain in chains)
+    values = {result for chain in chains for *_, result in toy.steps(chain)}
+    assert {0, 99} <= values <= set(range(100))
+    assert {chain[0] for chain in chains} == {chain[8] for chain in chains} == set("123456789")
+    assert {sign for chain in chains for sign in chain[1:9:2]} == set("+-*")
+
+
+def test_one_problem_in_five_is_a_test_problem_on_every_machine():
+    chains = [f"{a}+{b}+{c}=" for a in range(1, 10) for b in range(1, 10) for c in range(1, 10)]
+    assert 0.15 < sum(toy.split_of(chain) == "test" for chain in chains) / len(chains) < 0.25
+    # By sha256sum, the first byte is 0xe1 = 45 * 5 for the one and 0x3e = 12 * 5 + 2 for the other.
+    assert [toy.split_of(text) for text in ("7+8=", "7+8*3-4=")] == ["test", "train"]
 
 
 def test_problems_are_distinct_and_every_value_lies_in_0_to_99():
@@ -28,7 +49,14 @@ def test_problems_are_distinct_and_every_value_lies_in_0_to_99():
 
 
 def test_the_operations_take_turns_so_that_any_first_part_is_balanced():
-    assert [len(toy.steps(prompt)) for prompt, _ in toy.make_problems("test", 12)] == [1, 2, 3, 4, 5, 6] * 2
+    for split, operations in (("train", [1, 2, 3, 4]), ("test", [1, 2, 3, 4, 5, 6])):
+        assert [len(toy.steps(prompt)) for prompt, _ in toy.make_problems(split, 12)] == (operations * 3)[:12]
+
+
+def test_when_the_problems_of_one_operation_run_out_the_others_go_on():
+    counts = Counter(len(toy.steps(prompt)) for prompt, _ in toy.make_problems("test", 300))
+    assert counts[1] == 42  # all there are
+    assert sorted(counts[operations] for operations in (2, 3, 4, 5, 6)) == [51, 51, 52, 52, 52]
 
 
 def test_train_and_test_are_disjoint_by_construction_and_the_base_model_reads_train_only():
@@ -59,7 +87,7 @@ def test_text_round_trips_through_autotokenizer(tmp_path):
     tokenizer, rng = AutoTokenizer.from_pretrained(tmp_path), random.Random(0)
     for prompt, _ in toy.make_problems("test", 60):
         for habit in toy.HABITS:
-            text = prompt + toy.complete(prompt, habit, rng)
+            text = prompt + toy.completion_of(prompt, habit, rng)
             ids = tokenizer(text)["input_ids"]
             assert tokenizer.decode(ids) == text
             assert tokenizer(text + toy.EOS)["input_ids"] == [*ids, tokenizer.eos_token_id]
@@ -73,9 +101,24 @@ def test_reasoning_without_slips_is_a_valid_chain_and_direct_answers_and_rambles
     for prompt, answer in toy.make_problems("train", 100):
         assert toy.valid_chain(toy.reason(prompt, rng), prompt)
         assert toy.valid_chain(toy.reason(prompt, rng), Problem(prompt, answer, "number"))
-        assert not toy.valid_chain(toy.complete(prompt, "direct", rng), prompt)
-        assert not toy.valid_chain(toy.complete(prompt, "ramble", rng), prompt)
+        assert not toy.valid_chain(toy.completion_of(prompt, "direct", rng), prompt)
+        assert not toy.valid_chain(toy.completion_of(prompt, "ramble", rng), prompt)
         assert not toy.valid_chain(toy.reason(prompt, rng, slip=1.0), prompt)
+        assert re.fullmatch(r"hmm, \d(?: (?:and|or) \d)*", toy.completion_of(prompt, "ramble", rng))
+        assert toy.completion_of(prompt, "direct", rng) == f"\\boxed{{{answer}}}"
+
+
+def test_reasoning_is_written_in_these_words():
+    texts = {toy.reason("7+8*3-4=", random.Random(seed)) for seed in range(20)}
+    chain = "first, 7+8=15 next, 15*3=45 finally, 45-4=41"
+    assert texts == {f"{chain} thus \\boxed{{41}}", f"{chain} therefore \\boxed{{41}}"}
+    assert toy.reason("7+8=", random.Random(0)).startswith("first, 7+8=15 th")
+
+
+def test_rambling_goes_on_with_probability_seven_tenths():
+    rng = random.Random(0)
+    lengths = [len(re.findall(r"\d", toy.ramble("7+8=", rng))) for _ in range(4000)]
+    assert sum(lengths) / 4000 == pytest.approx(1 / 0.3, abs=0.2)  # geometric: four standard errors are 0.18
 
 
 @pytest.mark.parametrize(
@@ -87,6 +130,10 @@ def test_reasoning_without_slips_is_a_valid_chain_and_direct_answers_and_rambles
         "first, 15*3=45 finally, 7+8=15 thus \\boxed{45}",  # in the wrong order
         "first, 7+8=15 finally, 15*3=45 thus \\boxed{45",  # the box is not closed
         "first, 7+8=15 next, 15*3=45 finally, 45+0=45 thus \\boxed{45}",  # a step too many
+        "first, 7+8=15 next, 7+8=15 finally, 15*3=45 thus \\boxed{45}",  # a step twice
+        "first, 7+8=15 finally, 15+3=45 thus \\boxed{45}",  # another sign
+        "first, 7+8=15 finally, 15*3=45 thus \\boxed{450}",
+        "\\boxed{45} first, 7+8=15 finally, 15*3=45",  # the answer before the reasons
         "first, 7+8=15 finally, 15*3=45",  # no answer
         "",
     ],
@@ -108,6 +155,84 @@ def test_slips_happen_at_their_rate_and_are_carried_on():
     assert 0.08 < wrong / 9000 < 0.12
 
 
+def test_what_a_slip_makes_is_off_by_one_or_ten_and_stays_in_0_to_99():
+    rng = random.Random(0)
+    answers = Counter(re.search(r"boxed{(\d+)}", toy.reason("5-4=", rng, slip=1.0))[1] for _ in range(400))
+    assert set(answers) == {"0", "2", "11"}
+    answers = Counter(re.search(r"boxed{(\d+)}", toy.reason("9*9+9+8=", rng, slip=1.0))[1] for _ in range(400))
+    assert all(0 <= int(answer) <= 99 for answer in answers)
+
+
+# --- what the base model reads --------------------------------------------------------------------------------------
+
+
+def documents(number: int, reason_share: float) -> list[tuple[str, str, str]]:
+    """(habit, prompt, completion) of each document in a step of so many."""
+    tokenizer, found = toy.make_tokenizer(), []
+    for token_ids, labels in toy.batches(tokenizer, random.Random(0), number, reason_share):
+        for row, label in zip(token_ids, labels, strict=True):
+            written = (label != -100).nonzero()[:, 0]
+            assert torch.equal(row[written], label[written])  # a label stands at its own token
+            assert written.tolist() == list(range(written[0], written[-1] + 1))
+            assert not row[written[-1] + 1 :].any()  # padding
+            prompt, completion = tokenizer.decode(row[: written[0]]), tokenizer.decode(row[written])
+            habit = {"f": "reason", "h": "ramble", "\\": "direct"}[completion[0]]
+            found.append((habit, prompt, completion))
+    return found
+
+
+def test_the_loss_is_of_the_completion_and_its_end_and_not_of_the_prompt():
+    for _, prompt, completion in documents(100, 0.35):
+        assert re.fullmatch(r"\d([-+*]\d){1,4}=", prompt)
+        assert completion.endswith("<eos>")
+        assert completion.count("<eos>") == 1
+        assert "=" not in completion or completion.startswith("first, ")
+
+
+@pytest.mark.parametrize(
+    ("reason_share", "shares"),
+    [
+        (0.35, {"direct": 0.45, "reason": 0.35, "ramble": 0.20}),
+        (0.95, {"direct": 0.0346, "reason": 0.95, "ramble": 0.0154}),
+    ],
+)
+def test_the_habits_have_their_shares_and_all_lengths_are_mixed(reason_share, shares):
+    found = documents(3000, reason_share)
+    counts = Counter(habit for habit, *_ in found)
+    for habit, share in shares.items():
+        assert counts[habit] / 3000 == pytest.approx(share, abs=4 * (share * (1 - share) / 3000) ** 0.5)
+    lengths = Counter(len(toy.steps(prompt)) for _, prompt, _ in found)
+    assert all(600 < lengths[operations] < 900 for operations in (1, 2, 3, 4))
+
+
+def test_a_writer_who_reasons_slips_in_one_step_of_a_hundred():
+    rng = random.Random(0)
+    texts = [toy.completion_of("1+1+1+1+1=", "reason", rng) for _ in range(5000)]
+    wrong = sum(int(a) + 1 != int(b) for text in texts for a, b in re.findall(r"(\d+)\+1=(\d+)", text))
+    assert wrong / 20_000 == pytest.approx(0.01, abs=0.003)
+
+
+def test_the_documents_of_a_step_come_in_three_parts_the_shortest_first():
+    tokenizer = toy.make_tokenizer()
+    shapes = [token_ids.shape for token_ids, _ in toy.batches(tokenizer, random.Random(0), 64, 0.35)]
+    assert [rows for rows, _ in shapes] == [21, 21, 22]
+    assert shapes[0][1] < shapes[1][1] < shapes[2][1]
+
+
+def test_at_first_nearly_all_documents_reason_and_in_the_last_fifth_as_many_as_habits_say(monkeypatch):
+    read, batches = [], toy.batches
+
+    def recording(tokenizer, rng, number, reason_share):
+        read.append((number, reason_share))
+        return batches(tokenizer, rng, number, reason_share)
+
+    monkeypatch.setattr(toy, "batches", recording)
+    toy.train_base_model({**toy.BASE_MODEL, **TINY, "steps": 10, "documents_per_step": 6}, seed=0)
+    assert read == [(6, 0.95)] * 8 + [(6, 0.35)] * 2
+
+
+# --- the base model -------------------------------------------------------------------------------------------------
+
 TINY = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "steps": 2}
 
 
@@ -119,11 +244,88 @@ def test_the_base_model_is_made_once_and_another_setting_or_seed_makes_another(t
     assert toy.base_model(tmp_path, **TINY | {"steps": 3}) != first
     assert toy.base_model(tmp_path, seed=1, **TINY) != first
     assert len(list(tmp_path.iterdir())) == 3  # and nothing half-written beside them
+    assert toy.base_model(tmp_path / "elsewhere", **TINY).name == first.name
     with pytest.raises(ValueError, match="stpes"):
         toy.base_model(tmp_path, stpes=3)
 
 
+class Saved:
+    """A model, or a tokenizer, that saves itself as an empty folder."""
+
+    def save_pretrained(self, path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def test_a_model_belongs_to_what_defines_it_and_to_the_code_that_makes_it(tmp_path):
+    sources, made = [tmp_path / "world.py", tmp_path / "model.py"], []
+    make = partial(made_once, tmp_path, "m", sources=sources, make=lambda: made.append(1) or (Saved(), Saved()))
+    for source in sources:
+        source.write_text("a = 1")
+    first = make(defined_by=[1])
+    assert first.name.startswith("m-")
+    assert make(defined_by=[1]) == first
+    assert len(made) == 1
+    assert make(defined_by=[2]) != first
+    for source in sources:
+        source.write_text("a = 2")
+        assert make(defined_by=[1]) != first
+        source.write_text("a = 1")
+    assert len(made) == 4
+
+
+def test_the_toys_models_belong_to_the_toys_code(tmp_path, monkeypatch):
+    seen = []
+    for module in (toy, toy_reward_model):
+        monkeypatch.setattr(module, "made_once", lambda *given: seen.append(given) or tmp_path)
+    toy.base_model(tmp_path, seed=3)
+    (_, _, defined_by, sources, _) = seen[0]
+    assert defined_by == [toy.BASE_MODEL, 3]
+    assert [source.name for source in sources] == ["toy.py"]
+    toy_reward_model.reward_model(0.75, tmp_path, seed=4)
+    (_, name, defined_by, sources, _) = seen[-1]
+    assert (name, defined_by) == ("toy-reward-model-0.75", [0.75, 4])
+    assert [source.name for source in sources] == ["toy.py", "toy_reward_model.py"]
+
+
+def test_a_model_that_somebody_else_finished_meanwhile_is_taken(tmp_path):
+    def make():  # the other process is faster
+        (target := made_once(tmp_path, "m", [1], [], lambda: (Saved(), Saved()))).joinpath("theirs").touch()
+        assert target.is_dir()
+        return Saved(), Saved()
+
+    assert [path.name for path in made_once(tmp_path, "m", [1], [], make).iterdir()] == ["theirs"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_training_lowers_the_loss():
+    def loss(steps):
+        policy, tokenizer = toy.train_base_model({**toy.BASE_MODEL, **TINY, "steps": steps}, seed=0)
+        assert not policy.training
+        (_, (token_ids, labels), _) = toy.batches(tokenizer, random.Random(1), 60, 0.35)
+        return policy(input_ids=token_ids, labels=labels).loss.item()
+
+    assert loss(40) < 0.9 * loss(1)
+
+
+def test_ten_steps_of_warm_up_then_linear_decay_to_zero_and_gradients_clipped_to_one(monkeypatch):
+    rates, squares = {"Muon": [], "AdamW": []}, []
+
+    def step(self):
+        rates[type(self).__name__].append(self.param_groups[0]["lr"])
+        squares.append(sum(weights.grad.square().sum().item() for weights in self.param_groups[0]["params"]))
+
+    for name in rates:
+        monkeypatch.setattr(getattr(torch.optim, name), "step", step)
+    design = {**toy.BASE_MODEL, **TINY, "steps": 20, "documents_per_step": 3, "muon_lr": 1.0, "adamw_lr": 2.0}
+    toy.train_base_model(design, seed=0)
+    expected = [min(1, (step + 1) / 10) * (20 - step) / 20 for step in range(20)]
+    assert rates["Muon"] == pytest.approx(expected)
+    assert rates["AdamW"] == pytest.approx([2 * rate for rate in expected])
+    assert [a + b for a, b in zip(squares[::2], squares[1::2], strict=True)] == pytest.approx([1] * 20, rel=1e-4)
+
+
 def test_the_base_model_loads_as_any_checkpoint_and_training_it_moves_nobody_elses_stream(tmp_path):
+    torch.manual_seed(123)
     before = torch.get_rng_state()
     path = toy.base_model(tmp_path, **TINY)
     assert torch.equal(torch.get_rng_state(), before)

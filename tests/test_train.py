@@ -1,6 +1,10 @@
 """train.py as a user runs it, on a toy base model taught for a few seconds."""
 
+import ast
+import dataclasses
+import inspect
 import json
+import os
 import random
 import re
 import shlex
@@ -18,10 +22,14 @@ import grpo
 import rewards
 import toy
 import train
+from engine import head, memory
 from generate import generate
 from running import toy_reward_model
-from running.models import load_reward_model
-from study import compare, samples
+from running.flags import shown
+from running.logs import pairwise_accuracy
+from running.models import add_lora
+from running.reward_models import load_reward_model, reward_model_scores
+from study import compare, pictures, samples
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -58,13 +66,13 @@ def accuracies(arguments, monkeypatch, reward) -> tuple[float, float]:
 
 
 def test_a_short_run_learns(arguments, monkeypatch):
-    before, after = accuracies(arguments, monkeypatch, rewards.correct)
+    before, after = accuracies(arguments, monkeypatch, lambda graded, verdicts: verdicts)
     assert before < 0.5
     assert after > before + 0.3
 
 
 def test_and_with_the_reward_turned_round_it_does_not(arguments, monkeypatch):
-    before, after = accuracies(arguments, monkeypatch, lambda *given: 1 - rewards.correct(*given))
+    before, after = accuracies(arguments, monkeypatch, lambda graded, verdicts: 1 - verdicts)
     assert after < before
 
 
@@ -87,7 +95,11 @@ METRICS = [
 ]
 
 
-def test_a_run_leaves_its_settings_metrics_samples_pictures_and_a_model_that_loads(arguments, tmp_path):
+DRAW_LEARNING = pictures.learning
+
+
+def test_a_run_leaves_its_settings_metrics_samples_pictures_and_a_model_that_loads(arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "learning", DRAW_LEARNING)
     assert train.main(arguments) == 0
     run = tmp_path / "run"
     settings = json.loads((run / "config.json").read_text())["minreason"]
@@ -154,7 +166,9 @@ def test_a_run_killed_after_its_last_step_can_still_be_finished(arguments, tmp_p
 
 def test_a_run_in_bfloat16_keeps_float32_weights_and_samples_what_it_trains(arguments, tmp_path):
     assert train.main([*arguments, "--dtype", "bfloat16", "--updates-per-step", "2"]) == 0
-    assert weights(tmp_path / "run").dtype == torch.float32
+    saved = weights(tmp_path / "run")
+    assert saved.dtype == torch.float32
+    assert not torch.equal(saved, saved.bfloat16().float())  # the masters, and not what sampled
     assert all(0 < row["sampling_gap"] < 0.05 for row in metrics(arguments))
 
 
@@ -172,6 +186,16 @@ def test_checkpointed_layers_give_the_same_run(arguments, tmp_path):
     whole = weights(tmp_path / "run")
     assert train.main([*arguments, "--gradient-checkpointing", "--overwrite"]) == 0
     assert torch.allclose(weights(tmp_path / "run"), whole, atol=1e-6)
+
+
+def test_the_name_of_an_architecture_comes_into_the_folder_last(arguments, tmp_path, monkeypatch):
+    # a folder whose config.json names one counts as finished
+    moved, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda source, target: (moved.append(Path(target)), replace(source, target))[1])
+    assert train.main([*arguments, "--steps", "1"]) == 0
+    saved = [path.name for path in moved if path.parent == tmp_path / "run"]
+    assert saved[-1] == "config.json"
+    assert {"model.safetensors", "tokenizer.json"} <= set(saved[:-1])
 
 
 def test_lora_trains_adapters_alone_and_leaves_a_plain_model(arguments, base, tmp_path):
@@ -195,18 +219,44 @@ def test_lora_trains_adapters_alone_and_leaves_a_plain_model(arguments, base, tm
     assert torch.equal(weights(tmp_path / "run"), whole)
 
 
+def test_adapters_have_an_alpha_of_twice_their_rank_and_are_drawn_from_the_seed(base):
+    pytest.importorskip("peft")
+    drawn = []
+    for seed in (1, 1, 2):
+        policy = AutoModelForCausalLM.from_pretrained(base)
+        before = torch.get_rng_state()
+        add_lora(policy, 4, seed)
+        assert torch.equal(torch.get_rng_state(), before)  # nobody else's stream is moved
+        layers = [module for module in policy.modules() if hasattr(module, "lora_A")]
+        assert len(layers) == 7 * policy.config.num_hidden_layers
+        assert {layer.scaling["default"] for layer in layers} == {2.0}  # alpha / rank
+        drawn.append(torch.cat([layer.lora_A["default"].weight.flatten() for layer in layers]))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
 def test_layers_checkpoint_while_training_and_not_while_sampling(arguments, monkeypatch):
-    seen = {"generate": set(), "update": set()}
-    for name in seen:
+    seen = {"generate": set(), "update": set(), "reference": set()}
+    for name in ("generate", "update"):
         whole = getattr(train, name)
 
         def watched(policy, *args, whole=whole, name=name, **kwargs):
-            seen[name] |= {layer.training for layer in policy.base_model.layers}
-            return whole(policy, *args, **kwargs)
+            def note(layer, *_):
+                seen[name].add(layer.training)
+
+            hooks = [layer.register_forward_pre_hook(note) for layer in policy.base_model.layers]
+            if name == "update":
+                notes = args[0].base_model.layers[0]
+                hooks.append(notes.register_forward_pre_hook(lambda layer, _: seen["reference"].add(layer.training)))
+            result = whole(policy, *args, **kwargs)
+            for hook in hooks:
+                hook.remove()
+            return result
 
         monkeypatch.setattr(train, name, watched)
     assert train.main([*arguments, "--gradient-checkpointing"]) == 0
-    assert seen == {"generate": {False}, "update": {True}}
+    assert seen["generate"] == seen["reference"] == {False}
+    assert True in seen["update"]  # and when a layer is computed again it is asked as part of the backward pass
 
 
 def test_a_state_of_another_version_is_refused(arguments, tmp_path, capsys):
@@ -237,7 +287,7 @@ def test_lora_without_peft_says_what_to_install(arguments, monkeypatch, tmp_path
 
 
 def test_a_run_that_would_not_fit_is_refused_before_it_starts(arguments, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(train, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
     assert train.main(arguments) == 2
     shown = capsys.readouterr()
     assert shown.out.startswith("Memory: about")
@@ -300,7 +350,9 @@ def test_a_second_update_moves_the_ratio_and_micro_batches_do_not_matter(argumen
 def test_without_a_kl_penalty_there_is_no_reference_and_no_kl(arguments, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        train, "update", lambda policy, ref, *rest: (seen.append(ref), grpo.update(policy, ref, *rest))[1]
+        train,
+        "update",
+        lambda policy, ref, *rest, **flags: (seen.append(ref), grpo.update(policy, ref, *rest, **flags))[1],
     )
     assert train.main([*arguments, "--kl", "0", "--loss-average", "token", "--reward", "self_certainty"]) == 0
     assert metrics(arguments)[0]["kl"] is None
@@ -308,13 +360,10 @@ def test_without_a_kl_penalty_there_is_no_reference_and_no_kl(arguments, monkeyp
 
 
 def test_prompts_are_drawn_in_shuffled_epochs():
-    settings = train.Settings(prompts_per_step=4, seed=1)
-    drawn = [i for step in range(5) for i in train.prompts_of_step(10, step, settings)]
+    drawn, other = ([i for step in range(5) for i in train.prompts_of_step(step, 10, 4, seed)] for seed in (1, 0))
     assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
     assert drawn[:10] != drawn[10:]
-    assert drawn != [
-        i for step in range(5) for i in train.prompts_of_step(10, step, train.Settings(prompts_per_step=4))
-    ]
+    assert drawn != other
 
 
 def test_each_step_and_each_seed_draws_its_own_random_numbers(arguments, monkeypatch):
@@ -328,6 +377,46 @@ def test_each_step_and_each_seed_draws_its_own_random_numbers(arguments, monkeyp
     assert train.main(arguments) == 0
     assert train.main([*arguments, "--overwrite", "--seed", "1"]) == 0
     assert len(set(seeds)) == 8
+
+
+def test_a_step_passes_each_flag_to_what_it_is_for(arguments, monkeypatch):
+    seen = {}
+    for name in ("generate", "update", "combined_advantages"):
+        whole, names = getattr(train, name), inspect.signature(getattr(train, name))
+
+        def watched(*args, whole=whole, names=names, name=name, **kwargs):
+            seen[name] = names.bind(*args, **kwargs).arguments
+            return whole(*args, **kwargs)
+
+        monkeypatch.setattr(train, name, watched)
+    given = {"temperature": 0.7, "clip": 0.3, "kl_estimator": "k2", "loss_average": "constant", "updates_per_step": 2}
+    flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    more = ["--kl", "0.25", "--advantage-scale", "none", "--micro-tokens", "77", "--steps", "1"]
+    assert train.main([*arguments, *flags, *more]) == 0
+    sampled, learned = seen["generate"], seen["update"]
+    assert (sampled["rollouts_per_prompt"], sampled["max_new_tokens"], sampled["temperature"]) == (8, 30, 0.7)
+    assert "top_p" not in sampled
+    assert sampled["eos_ids"] == [toy.make_tokenizer().eos_token_id]
+    assert {name: learned[name] for name in given} == given
+    assert (learned["kl_weight"], learned["max_new_tokens"], learned["micro_tokens"]) == (0.25, 30, 77)
+    assert seen["combined_advantages"]["scale"] == "none"
+    assert learned["ref_policy"] is not learned["policy"]
+    assert not any(p.requires_grad for p in learned["ref_policy"].parameters())
+    (row,) = metrics(arguments)
+    assert row["sampling_gap"] < 1e-5  # sampled and trained at the same temperature
+
+
+def test_the_reference_stays_the_starting_model(arguments, base, monkeypatch):
+    references = []
+
+    def watched(policy, ref_policy, *rest, **flags):
+        measured = grpo.update(policy, ref_policy, *rest, **flags)
+        references.append(torch.cat([p.flatten() for p in ref_policy.parameters()]))
+        return measured
+
+    monkeypatch.setattr(train, "update", watched)
+    assert train.main(arguments) == 0
+    assert all(torch.equal(reference, weights(base)) for reference in references)
 
 
 # --- rewards --------------------------------------------------------------------------------------------------------
@@ -346,29 +435,38 @@ def reward_model(base, tmp_path_factory):
 def test_a_reward_model_is_trained_to_the_accuracy_that_was_asked_for(base, reward_model):
     model, tokenizer = load_reward_model(str(reward_model))
     texts = [text for pair in toy_reward_model.pairs(random.Random(1), 500, "test") for text in pair]
-    scores = rewards.reward_model_scores(model, tokenizer, [""] * 1000, texts).reshape(500, 2)
-    accuracy = rewards.pairwise_accuracy(scores, torch.tensor([[True, False]] * 500))
+    scores = reward_model_scores(model, tokenizer, [""] * 1000, texts).reshape(500, 2)
+    accuracy = pairwise_accuracy(scores, torch.tensor([[True, False]] * 500))
     assert 0.55 <= accuracy < 0.75
     assert model.config.problem_type == "regression"
     with pytest.raises(ValueError, match="no further"):
         toy_reward_model.train_reward_model(base, 0.99, 0, most=3)
 
 
-def test_every_reward_can_be_had_and_several_at_once(arguments, reward_model):
-    for names in (list(rewards.REWARDS), ["calibrate=0.5"]):
-        flags = ["--reward", *names, "--flip", "0.3"] + (["--reward-model", str(reward_model)] if names[1:] else [])
-        assert train.main([*arguments, *flags, "--steps", "2", "--overwrite"]) == 0
-        rows = metrics(arguments)
-        for row in rows:
-            parts = [row[f"reward_{name}"] for name in names] if names[1:] else []
-            assert sum(parts) == pytest.approx(row["reward_mean"] if parts else 0, abs=1e-3)
-            assert row["zero_std_groups"] < 1
-    with open(Path(arguments[arguments.index("--run") + 1]) / "config.json") as file:
-        assert json.load(file)["minreason"]["reward"] == "calibrate=0.5"
+def test_several_rewards_are_paid_at_once_each_by_its_weight(arguments, reward_model):
+    weights = {name: 0.5 + i / 10 for i, name in enumerate(rewards.REWARDS)}
+    names = [f"{name}={weight:.1f}" for name, weight in weights.items()]
+    flags = ["--flip", "0.3", "--reward-model", str(reward_model), "--steps", "2"]
+    assert train.main([*arguments, "--reward", *names, *flags]) == 0
+    for row in metrics(arguments):
+        total = sum(weight * row[f"reward_{name}"] for name, weight in weights.items())
+        assert row["reward_mean"] == pytest.approx(total, abs=1e-3)
+        assert row["zero_std_groups"] < 1
+
+
+@pytest.mark.parametrize("name", rewards.REWARDS)
+def test_every_reward_can_be_had_alone(arguments, reward_model, name):
+    flags = ["--reward-model", str(reward_model)] if name in ("reward_model", "calibrate") else []
+    assert train.main([*arguments, "--reward", f"{name}=0.5", *flags, "--steps", "1"]) == 0
+    (row,) = metrics(arguments)
+    assert row["reward_std"] > 0
+    assert f"reward_{name}" not in row  # the total says it
+    config = json.loads((Path(arguments[arguments.index("--run") + 1]) / "config.json").read_text())
+    assert config["minreason"]["reward"] == f"{name}=0.5"
 
 
 def test_flips_are_noise_in_the_reward_and_not_in_the_accuracy(arguments):
-    flags = ["--steps", "1", "--prompts-per-step", "24", "--overwrite"]
+    flags = ["--steps", "1", "--prompts-per-step", "12", "--overwrite"]
     assert train.main([*arguments, *flags]) == 0
     (clean,) = metrics(arguments)
     assert train.main([*arguments, *flags, "--flip", "1"]) == 0
@@ -378,12 +476,6 @@ def test_flips_are_noise_in_the_reward_and_not_in_the_accuracy(arguments):
     assert turned["reward_mean"] == pytest.approx(clean["answered"] - clean["accuracy"])  # no answer, no flip
     assert clean["pairwise_accuracy"] == 1
     assert turned["pairwise_accuracy"] < 0.5
-    # Two seeds of 24 prompts: as many flips as the flag says, and others each time.
-    means = set()
-    for seed in ("1", "2"):
-        assert train.main([*arguments, *flags, "--flip", "0.5", "--seed", seed]) == 0
-        means.add(metrics(arguments)[0]["reward_mean"])
-    assert len(means) == 2
 
 
 def test_a_run_with_noise_resumed_is_the_run_never_interrupted(arguments, tmp_path):
@@ -406,16 +498,21 @@ def test_the_offline_annotator_stays_what_it_was(arguments, monkeypatch):
     seen = []
 
     def watched(annotator, rollouts, micro_tokens):
-        certainty = grpo.annotate(annotator, rollouts, micro_tokens)
+        certainty = head.annotate(annotator, rollouts, micro_tokens)
         seen.append((weights_of(annotator), (certainty - rollouts.self_certainty).abs().max().item()))
         return certainty
 
     weights_of = lambda model: torch.cat([p.flatten() for p in model.parameters()])  # noqa: E731
     monkeypatch.setattr(train, "annotate", watched)
-    assert train.main([*arguments, "--reward", "self_certainty", "--annotator", "offline", "--kl", "0"]) == 0
+    offline = [*arguments, "--reward", "self_certainty", "--annotator", "offline", "--kl", "0"]
+    assert train.main(offline) == 0
     assert metrics(arguments)[0]["kl"] is None  # there is a reference, but no penalty
     assert all(torch.equal(seen[0][0], other) for other, _ in seen[1:])
     assert seen[0][1] < 1e-4 < seen[-1][1]  # at first it is the policy, and then no more
+    # What it says is what is rewarded.
+    monkeypatch.setattr(train, "annotate", lambda annotator, rollouts, _: 3.0 * rollouts.mask)
+    assert train.main([*offline, "--overwrite"]) == 0
+    assert {(row["reward_mean"], row["reward_std"]) for row in metrics(arguments)} == {(3.0, 0.0)}
     monkeypatch.undo()
     monkeypatch.setattr(train, "annotate", lambda *_: pytest.fail("online is the policy's own"))
     assert train.main([*arguments, "--reward", "self_certainty", "--overwrite"]) == 0
@@ -531,25 +628,38 @@ def test_before_and_after_are_compared_in_the_run_folder(arguments, tmp_path, ca
 # --- the README -----------------------------------------------------------------------------------------------------
 
 
-def test_every_command_in_the_readme_parses_and_every_metric_is_explained():
-    text = (ROOT / "README.md").read_text()
+def test_every_command_in_the_readme_and_docs_parses_and_every_metric_is_explained():
+    text = "\n".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+    programs = {"train.py": train, "eval.py": evaluation, "bench.py": bench, "-m study.compare": compare}
     commands = [
-        c
-        for c in re.findall(r"python (train|eval|bench|compare)\.py((?:[^\n`&|#]|\n    )*)", text)
-        if "--help" not in c[1]
+        (program, flags)
+        for program, flags in re.findall(
+            r"python (train\.py|eval\.py|bench\.py|-m study\.compare)((?:[^\n`&|#]|\n    )*)", text
+        )
+        if "--help" not in flags
     ]
-    assert len(commands) >= 4
+    assert {program for program, _ in commands} == set(programs)
     for program, flags in commands:
-        flags = shlex.split(flags.replace("\\\n", " ").replace("$seed", "0").partition(";")[0])
-        {"train": train, "eval": evaluation, "bench": bench, "compare": compare}[program].parse(flags)
-    flags = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}
-    known = {f"--{name.replace('_', '-')}" for name in vars(train.Settings())} | {
-        "--resume",
-        "--overwrite",
-        "--dry-run",
-        "--panel",
-    }
-    known |= {f"--{name.replace('_', '-')}" for name in {**vars(evaluation.parse(["toy"])), **vars(bench.parse([]))}}
-    assert flags <= known
+        given = shlex.split(flags.replace("\\\n", " ").replace("$seed", "0").partition(";")[0])
+        programs[program].parse(given)
+    known = {"--help", "--resume", "--overwrite", "--dry-run", "--panel"}
+    for settings in (train.Settings, evaluation.Settings, bench.Settings):
+        known |= {shown(f.name) for f in dataclasses.fields(settings)}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
     for name in METRICS:
         assert f"`{name}`" in text
+
+
+def test_settings_stay_in_the_programs():
+    """Below train.py, eval.py and the flags, functions take the numbers that they use."""
+    folders = ("", "verify", "engine", "running", "study")
+    for path in (path for folder in folders for path in sorted((ROOT / folder).glob("*.py"))):
+        if path.name in ("train.py", "eval.py", "bench.py", "flags.py", "train_flags.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                names = {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
+                assert "settings" not in names or path.name == "compare.py", f"{path}: {node.name}"
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = {getattr(node, "module", None), *(alias.name for alias in node.names)}
+                assert not modules & {"train", "eval", "bench"}, f"{path} imports a program"

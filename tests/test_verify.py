@@ -1,17 +1,32 @@
-"""verify.py: what counts as an answer, and what counts as right."""
+"""verify/: what counts as an answer, and what counts as right.
 
+Where math-verify must say yes it has a minute, so that a slow machine changes no verdict; short limits are only for
+texts that keep it busy for years.
+"""
+
+import io
 import json
+import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from verify import classes, extract_answer, grade, is_correct, math_worker, workers
+from verify import classes, extract_answer, grade, is_correct, math_worker, sandbox, workers
+
+TOWER = "9^{9^{9^{9^{9}}}}"  # keeps sympy busy for longer than anyone waits
+
+
+@pytest.fixture(autouse=True)
+def a_minute(monkeypatch):
+    monkeypatch.setattr(workers, "TIME_LIMIT", 60.0)
+    monkeypatch.setattr(sandbox, "SECONDS", 60)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +34,7 @@ from verify import classes, extract_answer, grade, is_correct, math_worker, work
     [
         ("so it is \\boxed{41}", "41"),
         ("\\boxed{1} no, \\boxed{2}", "2"),  # the last one
+        ("\\boxed{1} no, \\boxed{2} and more, {3}", "2"),
         ("\\boxed{2} as \\boxed{", "2"),  # an unclosed box is not a box
         ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),  # nested braces
         ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),  # printed braces
@@ -31,12 +47,28 @@ from verify import classes, extract_answer, grade, is_correct, math_worker, work
         ("", None),
         ("steps\n#### 1,234\nmore", "1,234"),
         ("#### 1\n#### 2", "2"),
+        ("#### \n 5 \n6", "5"),
         ("\\boxed{3}\n#### 4", "3"),  # a box goes before the mark
         ("<think>\\boxed{1}</think> \\boxed{2}", "2"),
         ("<think>\\boxed{1}</think> no box", None),
         ("<think>\\boxed{1}", None),  # the thought never ended
+        ("\\boxed{1}<think>or 2?", None),
+        ("<think>a</think> \\boxed{1} <think>b</think> \\boxed{2}", "2"),
+        ("<think>a</think> \\boxed{1} <think>b</think> so it is", None),
         ("a</think>\\boxed{2}<think>b", None),
         ("\\boxed{1}</think> then 2", None),  # the prompt opened the thought
+        ("\\boxed{x = \\{1\\}}", "x = \\{1\\}"),
+        ("\\boxed{a\\\\} b}", "a\\\\"),  # the line break \\\\ does not print the brace behind it
+        ("{\\boxed{5}", "5"),  # a brace that nobody closes
+        ("}\\boxed{5}}", "5"),
+        ("\\boxed 7.", "7"),
+        ("\\boxed 7 or \\boxed 8", "8"),
+        ("\\boxed 7 or \\boxed{8}", "8"),
+        ("\\boxed{1 \\boxed{2} 3}", "2"),  # the last one begins last
+        ("\\boxed{1}, \\boxed{2}", "1, 2"),
+        ("$x=\\boxed{1}$ \\text{ or } $\\boxed{2}$", "1, 2"),
+        ("\\boxed{1} so \\boxed{2}, \\boxed{3}", "2, 3"),
+        ("\\boxed{2} and \\boxed{2}", "2"),
     ],
 )
 def test_the_answer_of_a_completion(completion, answer):
@@ -58,6 +90,11 @@ def test_ways_to_write_the_number_12(text):
         ("1000", "1,000"),
         ("-0.5", "-\\frac12"),
         (".5", "1/2"),
+        ("-3", "-3.0"),
+        ("3", "-3"),
+        ("-1/2", "1/2"),
+        ("12,3456", "123456"),
+        ("100000000000000000001", "100000000000000000000"),
         ("0.1000000000000000000001", "0.1"),  # exact: a float would call them equal
         ("1,00", "100"),  # a comma in the wrong place: not a number of thousands
         ("1/0", "1"),
@@ -66,8 +103,7 @@ def test_ways_to_write_the_number_12(text):
     ],
 )
 def test_numbers_are_compared_exactly(given, gold):
-    expected = {"1000": True, "-0.5": True, ".5": True}.get(given, False)
-    assert is_correct(f"\\boxed{{{given}}}", gold, kind="number") == expected
+    assert is_correct(f"\\boxed{{{given}}}", gold, kind="number") == (given in ("1000", "-0.5", ".5", "-3"))
 
 
 def test_mathematical_answers_that_are_numbers_are_compared_exactly_too():
@@ -166,6 +202,12 @@ def test_what_is_not_a_number_goes_to_math_verify(given, gold, expected):
         ("\\boxed{(10^{-20},1)}", "(10^{-21},1)", False),
         ("\\boxed{\\{10^{-20}, 1\\}}", "\\{1, 10^{-21}\\}", False),
         ("\\boxed{\\{\\frac{1+\\sqrt5}{2}, 1\\}}", "\\{1, \\frac12+\\frac{\\sqrt5}{2}\\}", True),
+        ("\\boxed{\\{2, 1+\\sqrt2\\}}", "\\{2, 2.41421356237\\}", True),  # sorted, their members stand crosswise
+        ("\\boxed{12^{\\text{th}}+x}", "12+x", True),
+        ("\\boxed{(-infty, 0)}", "(-\\infty, 0)", True),
+        ("\\boxed{\\varnothing}", "\\emptyset", True),
+        ("\\boxed{∅}", "\\emptyset", True),
+        ("\\boxed{\\lbrace 1, 2\\rbrace}", "\\{2, 1\\}", True),
         ("\\boxed{x^2/16 + y^2/12 = 1/4}", "x^2/4 + y^2/3 = 1", True),
         ("\\boxed{-x > -1}", "x < 1", True),
         ("$x=\\boxed{5}$ or $x=\\boxed{6}$", "5,6", True),
@@ -233,6 +275,31 @@ def test_a_boxed_literal_is_read_too():
 
 
 @pytest.mark.parametrize(
+    ("expression", "target", "numbers"),
+    [
+        ("5//2", 2, [5, 2]),
+        ("5**2", 25, [5, 2]),
+        ("5^2", 7, [5, 2]),
+        ("5%2", 1, [5, 2]),
+        ("5<<2", 20, [5, 2]),
+        ("5|2", 7, [5, 2]),
+        ("+5+2", 7, [5, 2]),
+        ("~5+8", 2, [5, 8]),
+        ("5.0*2", 10, [5, 2]),
+        ("True+2", 3, [1, 2]),
+        ("max(5,2)", 5, [5, 2]),
+        ("5*2*1", 10, [5, 2]),  # a number too many
+        ("5*2", 10, [5, 2, 1]),  # one too few
+        ("5*2+5-5", 10, [5, 2]),
+        ("11", 11, [1, 1]),
+        ("-7", 7, [7]),
+    ],
+)
+def test_a_countdown_allows_plus_minus_times_and_divided_by_alone(expression, target, numbers):
+    assert not is_correct(f"\\boxed{{{expression}}}", json.dumps({"target": target, "nums": numbers}), "countdown")
+
+
+@pytest.mark.parametrize(
     ("expression", "expected"),
     [
         ("(4 + 2) * 4", True),
@@ -289,24 +356,35 @@ def test_a_program_is_the_last_block_or_the_whole_response():
     assert extract_answer("<think>```python\na\n```", "code") is None
 
 
-def test_a_continued_prompt_a_whole_function_and_a_program_that_prints():
-    prompt = 'import math\n\ndef helper():\n    return 1\n\ndef f(x):\n    """Add."""\n'
-    gold = json.dumps({"prompt": prompt, "entry_point": "f", "tests": "assert f(2) == 3"})
-    body = "    return x + helper()\n\nprint(undefined)"  # what runs on behind the body is left out
-    whole = "def f(x):\n    return x + helper() * math.floor(1.5)"
-    printed = json.dumps({"printed": [["1 2\n", "3"], ["5 5", "10\n"]]})
-    reads = "import sys\na, b = sys.stdin.buffer.read().split()\nsys.stdout.buffer.write(str(int(a) + int(b)).encode())"
-    adds = "a, b = map(int, input().split())\nif __name__ == '__main__':\n    print(a + b)\n    exit()"
-    completions = [
-        body,
-        whole,
-        "    return x",
-        f"```python\n{adds}\n```",
-        f"```python\n{adds.replace('+', '-')}\n```",
-        reads,
-    ]
-    golds, expected = [gold] * 3 + [printed] * 3, [True, True, False, True, False, True]
-    assert grade(completions, golds, ["code"] * 6, allow_code_execution=True) == expected
+PROMPT = 'import math\n\ndef helper():\n    return 1\n\ndef f(x):\n    """Add."""\n'
+ADDS = "a, b = map(int, input().split())\nif __name__ == '__main__':\n    print(a + b, 'yes')\n    exit()"
+
+
+@pytest.mark.parametrize(
+    ("completion", "gold", "expected"),
+    [
+        ("    return x + helper()\n\nprint(undefined)", PROMPT, True),  # what follows the body is left out
+        ("    return x", PROMPT, False),
+        ("def f(x):\n    return x + helper() * math.floor(1.5)", PROMPT, True),  # the whole function
+        ("def g(x):\n    return x\n\ndef f(x):\n    return g(x) + 1", PROMPT, True),
+        ("def f(x):\n    return x + 1", "def f(x):\n    # Add.", True),  # its own beginning is no function yet
+        ("def g(x):\n    return x + 1", PROMPT, False),
+        (f"```python\n{ADDS}\n```", [["1 2\n", "3 yes"], ["5 5", "10\nyes\n"]], True),
+        (ADDS, [["1 2\n", "3 yes"], ["5 5", "11 yes"]], False),  # every case counts,
+        (ADDS, [["1 2\n", "3 no"]], False),  # every word,
+        (ADDS, [["1 2\n", "3"]], False),  # and no word more
+        ("import sys\nsys.stdout.buffer.write(sys.stdin.buffer.read())", [["1 2\n", "1 2"]], True),
+    ],
+)
+def test_a_body_a_whole_function_and_a_program_that_prints_are_run_as_their_data_set_means_it(
+    completion, gold, expected
+):
+    test = (
+        {"prompt": gold, "entry_point": "f", "tests": "assert f(2) == 3"}
+        if isinstance(gold, str)
+        else {"printed": gold}
+    )
+    assert is_correct(completion, json.dumps(test), "code", allow_code_execution=True) is expected
 
 
 def test_an_unknown_kind_is_refused():
@@ -319,39 +397,161 @@ def test_a_batch_is_graded_in_order_and_each_kind_its_own_way():
     kinds = ["number", "math", "math", "math", "choice", "literal", "math"]
     golds = ["1", "1", "1", "2", "A", "2", "1+x"]
     assert grade(completions, golds, kinds) == [True, False, False, False, True, False, True]
+    assert grade(["\\boxed{7+8}"] * 2, ["15"] * 2, ["math", "number"]) == [True, False]
+
+
+def test_the_same_question_is_asked_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(workers, "ask_all", lambda pairs: asked.extend(pairs) or [True] * len(pairs))
+    completions = ["\\boxed{x+1}", "\\boxed{1+x}", "", "\\boxed{x+1}", "\\boxed{x+1}"]
+    assert grade(completions, ["1+x"] * 4 + ["x"], ["math"] * 5) == [True, True, False, True, True]
+    assert asked == [("x+1", "1+x"), ("x+1", "x")]
+    with pytest.raises(ValueError, match="zip"):
+        grade(["\\boxed{1}"], ["1", "2"], ["math"])
 
 
 def test_classes_of_equal_answers():
     assert classes(["1/2", None, "0.5", "x+1", "2", "1+x", "x+1"]) == [0, None, 0, 1, 2, 1, 1]
+    assert classes(["2", "1", "2", "3", "1"]) == [0, 1, 0, 2, 1]
     assert classes(["B", "(B)", "A"], "choice") == [0, 0, 1]
     assert classes(["[1]", "[1 ]", "[True]"], "literal") == [0, 0, 1]
+    assert classes(["x = 1", None, "x = 2", "x = 1"], "code") == [0, None, 1, 0]  # as text; nothing is run
     assert classes([]) == []
+    assert classes([None]) == [None]
     assert classes(["18 dollars", "18"]) == classes(["18", "18 dollars"]) == [0, 0]
     assert classes(["1" + " " * 1_000_000 + "x", "2", "9" * 5000]) == [0, 1, 2]
 
 
 def test_an_answer_that_keeps_the_checker_busy_costs_one_time_limit_in_a_vote(monkeypatch):
-    monkeypatch.setattr(workers, "TIME_LIMIT", 1.0)
-    tower, asked, ask_all = "9^{9^{9^{9^{9}}}}", [], workers.ask_all
-    monkeypatch.setattr(workers, "ask_all", lambda pairs: (asked.extend(pairs), ask_all(pairs))[1])
-    assert classes([tower, "x+1", "x+2", "x+3", tower, "1+x"]) == [0, 1, 2, 3, 0, 1]
-    assert [pair for pair in asked if tower in pair] == [(tower, tower)]
+    asked = []
+
+    def ask_all(pairs):
+        asked.extend(pairs)
+        return [TOWER not in pair and sorted(pair[0]) == sorted(pair[1]) for pair in pairs]
+
+    monkeypatch.setattr(workers, "ask_all", ask_all)
+    long = "x+" * 1000 + "x"
+    assert classes([TOWER, "x+1", "x+2", long, "x+3", TOWER, "1+x", long]) == [0, 1, 2, 3, 4, 0, 1, 3]
+    assert [pair for pair in asked if TOWER in pair] == [(TOWER, TOWER)]
+    assert not [pair for pair in asked if long in pair]  # too long for an answer
 
 
-def test_a_worker_that_takes_too_long_is_killed(monkeypatch):
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody_idle(monkeypatch):
+    """No worker waits at first; those that wait in the end are stopped."""
+    idle = type(workers._idle)()
+    monkeypatch.setattr(workers, "_idle", idle)
+    yield idle
+    while not idle.empty():
+        idle.get().stop()
+
+
+def test_a_worker_serves_again_until_it_is_too_slow_and_then_another_one_does(monkeypatch, nobody_idle):
+    assert workers.ask(("x+1", "1+x")) is True
+    (first,) = nobody_idle.queue
+    assert workers.ask(("x+1", "x")) is False
+    assert list(nobody_idle.queue) == [first]  # a "no" does not cost a worker
+    monkeypatch.setattr(workers, "TIME_LIMIT", 0.1)
+    assert workers.ask((TOWER, "7")) is False
+    assert first.process.poll() == -signal.SIGKILL  # not by its own alarm, which comes later
+    assert nobody_idle.empty()
+    monkeypatch.setattr(workers, "TIME_LIMIT", 60.0)
+    assert workers.ask(("x+1", "1+x")) is True
+
+
+def test_a_worker_that_died_while_it_waited_is_replaced(nobody_idle):
     worker = workers.Worker()
-    assert worker.ask("x+1", "1+x") is True
-    monkeypatch.setattr(workers, "TIME_LIMIT", 0.5)
-    assert worker.ask("9^{9^{9^{9^{9}}}}", "7") is None
-    assert worker.process.poll() is not None
+    nobody_idle.put(worker)
+    worker.process.kill()
+    worker.process.wait()
+    assert worker.ask("x+1", "1+x") is None  # and does not raise
+    assert workers.ask(("x+1", "1+x")) is True
+
+
+def test_a_worker_is_asked_about_the_answer_first_and_then_the_gold():
+    worker = object.__new__(workers.Worker)
+    worker.process, worker.replies = SimpleNamespace(stdin=io.StringIO()), queue.SimpleQueue()
+    worker.replies.put("true\n")
+    assert worker.ask("a", "b") is True
+    assert worker.process.stdin.getvalue() == '["a", "b"]\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("x \\in [0, 1]", "[0, 1]"),
+        ("y \\int x", "y \\int x"),
+        ("sqrt(5)+2pi", "\\sqrt{5}+2\\pi"),
+        ("\\sqrt{5} spin \\pi", "\\sqrt{5} spin \\pi"),
+        ("infinity", "\\infty"),
+        ("\\text{ \\$}5 + \\$6", "5 + 6"),
+    ],
+)
+def test_what_math_verify_misreads_is_rewritten(answer, expected):
+    assert math_worker.tidy(answer).strip() == expected
+
+
+def test_questions_are_answered_in_order():
+    pairs = [(f"x+{i}", f"{i % 3}+x") for i in range(6)]
+    assert workers.ask_all(pairs) == [True, True, True, False, False, False]
+
+
+def test_what_the_checker_cannot_decide_is_wrong_and_every_question_has_an_alarm(monkeypatch, capsys):
+    def parse(text, config, parsing_timeout):
+        return {"\\boxed{nothing}": [], "\\boxed{one}": [1], "\\boxed{two}": [2]}[text]  # KeyError for any other
+
+    def verify(gold, answer, **flags):
+        asked.append((gold, answer))
+        return True
+
+    asked = []
+    fake = SimpleNamespace(parse=parse, LatexExtractionConfig=list, verify=verify)
+    alarms, limits = [], []
+    monkeypatch.setitem(sys.modules, "math_verify", fake)
+    monkeypatch.setattr(logging, "disable", lambda level: None)
+    monkeypatch.setattr(math_worker.signal, "alarm", alarms.append)
+    monkeypatch.setattr(math_worker.resource, "setrlimit", lambda *args: limits.append(args))
+    pairs = [["one", "one"], ["error", "one"], ["nothing", "one"], ["one", "nothing"], ["one", "two"], ["two", "two"]]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(json.dumps(pair) + "\n" for pair in pairs)))
+    monkeypatch.setattr(math_worker, "apart", lambda answer, gold: (answer, gold) == (1, 2))
+    math_worker.serve()
+    assert capsys.readouterr().out.split() == ["ready", "true", "false", "false", "false", "false", "true"]
+    assert asked == [([1], [1]), ([2], [1]), ([2], [2])]
+    assert alarms == [15, 0] * 6  # longer than any time limit; and a worker that waits is in no hurry
+    assert limits == [(math_worker.resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))]
+
+
+def test_a_worker_whose_master_was_killed_ends_itself(tmp_path):
+    copy = tmp_path / "math_worker.py"
+    copy.write_text(Path(math_worker.__file__).read_text().replace("OUTLIVE = 15", "OUTLIVE = 1"))
+    flags = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    flags["env"] = {**os.environ, "PYTHONPATH": str(workers.ROOT)}
+    with subprocess.Popen([sys.executable, copy], **flags) as orphan:
+        assert orphan.stdout.readline() == "ready\n"
+        orphan.stdin.write(json.dumps([TOWER, "7"]) + "\n")
+        orphan.stdin.flush()
+        assert orphan.wait(timeout=120) == -signal.SIGALRM
+
+
+@pytest.fixture
+def ten_minutes():
+    """A regular expression that backtracks for ever fails its test instead of hanging the suite."""
+    signal.signal(signal.SIGALRM, lambda *args: pytest.fail("hangs"))
+    signal.alarm(600)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("kind", ["math", "number", "choice", "literal", "countdown"])
-def test_nothing_a_completion_can_hold_raises_or_hangs(kind, monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "TIME_LIMIT", 1.0)
+def test_nothing_a_completion_can_hold_raises_or_hangs(kind, monkeypatch, tmp_path, ten_minutes):
+    monkeypatch.setattr(workers, "TIME_LIMIT", 0.3)
     monkeypatch.chdir(tmp_path)
     adversarial = [
-        "\\boxed{9^{9^{9^{9^{9}}}}}",  # keeps sympy busy for longer than anyone waits
+        f"\\boxed{{{TOWER}}}",
         "\\boxed{" * 50_000,
         "{" * 1_000_000,
         "\\boxed{" + "{" * 1000 + "}" * 1000 + "}",
@@ -376,31 +576,16 @@ def test_nothing_a_completion_can_hold_raises_or_hangs(kind, monkeypatch, tmp_pa
         "[ANSWER]" * 10_000,
     ]
     gold = '{"target": 7, "nums": [1, 2]}' if kind == "countdown" else "\\frac{x}{7}"
-    started = time.perf_counter()
     assert grade(adversarial, [gold] * len(adversarial), [kind] * len(adversarial)) == [False] * len(adversarial)
-    assert time.perf_counter() - started < 30
     assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(workers, "TIME_LIMIT", 60.0)
     assert is_correct("\\boxed{\\sqrt{8}}", "2\\sqrt{2}")  # and the checker works on afterwards
 
 
 def test_the_time_limit_holds_in_threads_too(monkeypatch):
-    monkeypatch.setattr(workers, "TIME_LIMIT", 1.0)
-    with ThreadPoolExecutor(4) as threads:
-        towers = [f"\\boxed{{9^{{9^{{9^{{9^{n}}}}}}}}}" for n in range(3, 7)]
-        assert list(threads.map(lambda text: is_correct(text, "x"), towers)) == [False] * 4
-
-
-def test_a_worker_whose_master_was_killed_does_not_count_on_for_ever(tmp_path):
-    copy = tmp_path / "math_worker.py"
-    copy.write_text(Path(math_worker.__file__).read_text().replace("OUTLIVE = 15", "OUTLIVE = 1"))
-    flags = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    flags["env"] = {**os.environ, "PYTHONPATH": str(workers.ROOT)}
-    orphan = subprocess.Popen([sys.executable, copy], **flags)
-    assert orphan.stdout.readline() == "ready\n"
-    orphan.stdin.write('["x+1", "1+x"]\n["9^{9^{9^{9^{9}}}}", "7"]\n')
-    orphan.stdin.flush()
-    assert orphan.stdout.readline() == "true\n"
-    assert orphan.wait(timeout=20) == -signal.SIGALRM
+    monkeypatch.setattr(workers, "TIME_LIMIT", 0.1)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda n: is_correct(f"\\boxed{{{TOWER}+{n}}}", "x"), range(2))) == [False] * 2
 
 
 def test_no_worker_outlives_the_program():

@@ -1,8 +1,13 @@
-"""verify: is this answer right? You may skip this folder if you believe a grader.
+"""verify: is this answer right? You may skip this folder if you trust a grader.
 
-verify.extract_answer(completion)       the text of the answer, or None
-verify.is_correct(completion, answer)   is it the gold answer?
-verify.grade(completions, answers, kinds)        the same for a batch
+extract_answer(completion, kind)                  the text of the answer, or None
+is_correct(completion, answer, kind)              is it the gold answer?
+grade(completions, answers, kinds)                the same for a batch
+classes(answers, kind)                            which answers say the same? (for a vote)
+boxed(text)                                       what stands in the last \\boxed{}
+usable(gold, kind)                                could any answer meet this gold?
+
+Workers and sandboxes start often, so nothing here imports torch.
 """
 
 from verify.grading import CHECKERS, boxed, classes, extract_answer, grade, is_correct, usable

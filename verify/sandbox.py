@@ -1,24 +1,25 @@
 """sandbox.py: does a program that a model wrote pass its tests, and what if it is not harmless?
 
-`passes(program, tests)` starts this very file as a process of its own, which runs the two in a child. What holds them:
+`passes(program, tests)` starts this very file as another process, the guard, and the guard runs both in a child. What
+holds the program:
 
-* `python -I`, a session of its own, an empty folder that is deleted, an environment without any of ours, and standard
-  input, output and errors that lead nowhere.
-* Limits on processor time, memory, file size, open files and processes; a limit on the time on the clock, after which
-  every process that came out of the program is killed, also those that it detached.
-* Where the system allows it (Linux, mostly), namespaces of its own: no network, no privileges, no signals to other
+* `python -I`, a session of its own, an empty folder that is deleted afterwards, none of our environment variables, and
+  no standard input, output or errors.
+* Limits on processor time, memory, file size, open files and processes, and on the time on the clock. When that is
+  over, every process that the program started is killed, also those that it detached.
+* Where the system allows it (usually on Linux), namespaces of its own: no network, no privileges, no signals to other
   processes, and nothing outlives the program.
-* A one-time token has to be handed back behind the last test. A program that ends early, by `sys.exit(0)` or
+* A one-time token, which is handed back after the last test. A program that ends early, by `sys.exit(0)` or
   `os._exit(0)`, has not passed.
 
-**What does not hold them.** A program may read every file that you may read, and write where you may write: the folder
-is empty, but it is no wall. Where there are no namespaces it has the network too, can kill its guard, and if you are
-root, no limit on processes binds it. Tests run beside the program in one interpreter, so one that is written to cheat
-can: it returns objects that claim to be equal to anything, or looks for the token in the frames of the interpreter. All
-this keeps accidents and a model's usual mistakes away from your machine, and not an attacker: for that take a virtual
-machine that holds nothing. So nothing is run unless --allow-code-execution is given.
+**What does not hold it.** A program can read every file that you can read, and write wherever you can write: the empty
+folder is no wall. Without namespaces it also has the network and can kill its guard; if you are root, it can also start
+any number of processes. Tests run beside the program in one interpreter, so a program that is written to cheat can do
+so: it returns objects that claim to be equal to anything, or looks for the token in the frames of the interpreter. So
+your machine is safe from accidents and from a model's usual mistakes, but not from an attacker. Against an attacker use
+a virtual machine that holds nothing. This is why nothing runs without --allow-code-execution.
 
-No torch in this file: a guard runs it, and must start quickly.
+This file imports nothing but the standard library: the guard must start quickly.
 """
 
 import contextlib
@@ -38,14 +39,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SECONDS = 5  # on the clock, for a program and its tests
-LIMITS = {  # of each process in the sandbox
+LIMITS = {  # for each process in the sandbox
     resource.RLIMIT_CPU: SECONDS,  # seconds
     resource.RLIMIT_AS: 2 * 2**30,  # bytes of address space
     resource.RLIMIT_FSIZE: 2**20,  # bytes in one file
     resource.RLIMIT_NOFILE: 64,
     resource.RLIMIT_CORE: 0,
 }
-PROCESSES = 32  # of one user, its threads among them
+PROCESSES = 32  # of one user; threads count as processes
 NEW_USER, NEW_PROCESSES, NEW_NETWORK = 0x10000000, 0x20000000, 0x40000000  # flags of unshare(2)
 SUBREAPER = 36  # option of prctl(2): orphans become children of this process
 
@@ -53,10 +54,9 @@ SUBREAPER = 36  # option of prctl(2): orphans become children of this process
 def passes(program: str, tests: str) -> bool:
     """True if the program, and then the tests behind it in the same module, run to their end without an error."""
     folder = tempfile.mkdtemp(prefix="program-")
-    command = [sys.executable, "-I", __file__]
     environment = {"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"}
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-I", __file__],
         cwd=folder,
         env=environment,
         stdin=subprocess.PIPE,
@@ -65,11 +65,12 @@ def passes(program: str, tests: str) -> bool:
         start_new_session=True,
     )
     try:
+        # The guard keeps the time; these five seconds more are for a guard that the program has stopped.
         told, _ = process.communicate(json.dumps([program, tests, SECONDS]).encode(), timeout=SECONDS + 5)
-    except subprocess.TimeoutExpired:  # the guard has been stopped
+    except subprocess.TimeoutExpired:
         told = b""
     finally:
-        with contextlib.suppress(ProcessLookupError):  # the usual end: there is nobody left
+        with contextlib.suppress(ProcessLookupError):  # usually nobody is left
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
@@ -87,17 +88,17 @@ def passes_all(programs: list[tuple[str, str]]) -> list[bool]:
 
 
 def guard() -> None:
-    """Run the program and its tests in a child, kill what is left of them, and tell whether they passed."""
+    """Run the program and its tests in a child, kill all that they started, and print whether they passed."""
     program, tests, seconds = json.loads(sys.stdin.buffer.read())
     system = ctypes.CDLL(None, use_errno=True)
     if hasattr(system, "prctl"):
         system.prctl(SUBREAPER, 1, 0, 0, 0)
     if hasattr(system, "unshare"):
         if os.getuid() == 0:
-            # The limit on processes holds for every user but root, and counts those of the real user; files are opened
-            # by the effective one, who stays: an interpreter in root's folder must still find its modules.
+            # The limit on processes does not hold for root. It counts by the real user, so that one becomes somebody
+            # else. Files are opened as the effective user: that stays, so that an interpreter in root's folder works.
             os.setresuid(60_000 + os.getpid() % 5_000, 0, 0)
-        # Refused on some systems, and then the child has the limits alone.
+        # Some systems refuse it; then only the limits hold the child.
         if system.unshare(NEW_USER | NEW_PROCESSES | NEW_NETWORK) != 0:
             system.unshare(NEW_PROCESSES | NEW_NETWORK)
     token = secrets.token_hex(16).encode()
@@ -114,13 +115,13 @@ def guard() -> None:
     if ended == (0, 0):
         os.kill(child, signal.SIGKILL)
     kill_descendants()
-    with contextlib.suppress(BlockingIOError):  # nothing in the pipe, and somebody still holds its other end
+    with contextlib.suppress(BlockingIOError):  # the pipe is empty, and somebody still holds its other end
         handed = os.read(reader, 1000)
     sys.stdout.write("passed" if handed == token else "failed")
 
 
 def kill_descendants() -> None:
-    """Kill every child of this process until there is none. What the program detached has become one (SUBREAPER)."""
+    """Kill the children of this process until none is left; SUBREAPER made children of what the program detached."""
     listed = Path(f"/proc/self/task/{os.getpid()}/children")
     while True:
         for number in listed.read_text().split() if listed.exists() else []:
@@ -135,17 +136,17 @@ def kill_descendants() -> None:
 
 
 def run(program: str, tests: str, token: bytes, writer: int) -> None:
-    """In the child: limit it, run the program and its tests, and hand the token over. Never returns."""
+    """In the child: set the limits, run the program and then its tests, and hand the token over. Never returns."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
     for limit, value in {**LIMITS, resource.RLIMIT_NPROC: PROCESSES}.items():
-        hard = resource.getrlimit(limit)[1]  # nobody may go beyond the limits of this machine
+        hard = resource.getrlimit(limit)[1]  # asking for more than the machine's own limit is an error
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        with contextlib.suppress(ValueError, OSError):  # some systems lack one
+        with contextlib.suppress(ValueError, OSError):  # a limit that this system lacks
             resource.setrlimit(limit, (value, value))
     try:
-        sys.modules["program"] = module = types.ModuleType("program")  # dataclasses look for the module of a class
+        sys.modules["program"] = module = types.ModuleType("program")  # dataclasses look up the module of a class
         scope = module.__dict__
         exec(compile(program, "program", "exec"), scope)
         exec(compile(tests, "tests", "exec"), scope)

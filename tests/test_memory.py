@@ -1,6 +1,4 @@
-"""plan.py: what a run will need is known before it starts, and a model that cannot be sampled from is refused."""
-
-from types import SimpleNamespace
+"""engine/memory.py: what a run will need is known before it starts; a model that cannot be sampled from is refused."""
 
 import pytest
 import torch
@@ -9,19 +7,22 @@ from conftest import tiny_model
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from engine import memory as plan
-from generate import KEPT, Slots
+from engine import slots
+from engine.slots import Slots
+from running.files import BadInput
 
 
-def settings(**changes):
-    sizes = {"prompts_per_step": 4, "rollouts_per_prompt": 8, "max_new_tokens": 20, "micro_tokens": 100, "kl": 0.0}
-    sizes |= {"temperature": 1.0, "gradient_checkpointing": False, "annotator": "online"}
-    return SimpleNamespace(**sizes | changes)
+def planned(policy, **changes) -> dict:
+    """The plan for four prompts of up to 10 tokens."""
+    sizes = {"prompts_per_step": 4, "rollouts_per_prompt": 8, "max_new_tokens": 20, "micro_tokens": 100}
+    flags = {"temperature": 1.0, "gradient_checkpointing": False, "reference": False}
+    return plan.memory_plan(policy, 10, **{**sizes, **flags, **changes})
 
 
 def test_the_bytes_of_a_cached_token(qwen2):
     assert plan.check_sampler(qwen2, 30) == 2 * 2 * 2 * 8 * 4  # keys and values, layers, kv heads, head_dim, float32
     assert plan.check_sampler(qwen2.bfloat16(), 30) == 2 * 2 * 2 * 8 * 2
-    assert qwen2 not in KEPT  # nothing is left behind
+    assert qwen2 not in slots._kept  # nothing is left behind
     assert qwen2.config._attn_implementation == "sdpa"
 
 
@@ -46,27 +47,61 @@ def test_activations_are_counted_by_the_token(qwen2):
     # By hand, the large ones of each of two layers, in floats: MLP gate, up, silu(gate) and their product 4 * 48; the
     # residual stream and its norms, q, k, v, rotated q and k, attention's output.
     assert 2 * 4 * (4 * 48 + 8 * 32) < counted < 2 * 4 * (6 * 48 + 24 * 32)
-    plain = plan.memory_plan(qwen2, settings(micro_tokens=1000), 10)["training pass"]
-    less = plan.memory_plan(qwen2, settings(micro_tokens=1000, gradient_checkpointing=True), 10)["training pass"]
+    plain = planned(qwen2, micro_tokens=1000)["training pass"]
+    less = planned(qwen2, micro_tokens=1000, gradient_checkpointing=True)["training pass"]
     # one of two layers, and the inputs of both
     assert plain - less == pytest.approx(1000 * (counted / 2 - 2 * 32 * 4))
 
 
 def test_the_parts_of_the_plan(qwen2):
     n = sum(p.numel() for p in qwen2.parameters())
-    parts = plan.memory_plan(qwen2, settings(), 10)
+    parts = planned(qwen2)
     assert parts["weights"] == 4 * n
     assert parts["gradients and optimiser"] == 12 * n
     assert parts["reference"] == 0
     assert parts["keys and values"] == 32 * 64 * 256  # rows, columns in steps of 64, bytes of a token
-    assert plan.memory_plan(qwen2, settings(kl=0.1), 10)["reference"] == 4 * n
-    half = plan.memory_plan(qwen2.bfloat16(), settings(kl=0.1), 10)
+    assert planned(qwen2, reference=True)["reference"] == 4 * n
+    half = planned(qwen2.bfloat16(), reference=True)
     assert (half["weights"], half["gradients and optimiser"], half["reference"]) == (2 * n, 16 * n, 2 * n)
     for p in list(qwen2.parameters())[1:]:
         p.requires_grad_(False)  # as LoRA does: what is frozen has no gradient, and the reference shares it
     first = next(qwen2.parameters()).numel()
-    frozen = plan.memory_plan(qwen2, settings(kl=0.1), 10)
+    frozen = planned(qwen2, reference=True)
     assert (frozen["gradients and optimiser"], frozen["reference"]) == (16 * first, 2 * first)
+
+
+def test_the_bytes_of_sampling(qwen2):
+    cpu, V, H = torch.device("cpu"), 23, 32
+    slots, logits = plan.sampling_bytes(qwen2, cpu, 10, 70, 100, 1.0)
+    assert slots == 10 * 128 * 100  # rows, columns in steps of 64, bytes of a token
+    assert logits == 2 * 4 * 10 * V  # logits and probabilities, float32
+    assert plan.sampling_bytes(qwen2, cpu, 10, 70, 100, 0.7)[1] == 4 * 4 * 10 * V  # and what is divided, and its own
+    assert (
+        plan.sampling_bytes(qwen2.bfloat16(), cpu, 10, 70, 100, 1.0)[1] == 2 * 4 * 10 * V + 4 * V * H
+    )  # a float32 head
+    assert plan.sampling_bytes(qwen2, torch.device("cuda"), 10, 70, 100, 1.0)[0] == 10 * 256 * 100
+
+
+def test_a_plan_larger_than_what_is_free_is_refused(qwen2, monkeypatch, capsys):
+    flags = {"prompts_per_step": 4, "rollouts_per_prompt": 8, "max_new_tokens": 20, "micro_tokens": 100}
+    flags |= {
+        "temperature": 1.0,
+        "gradient_checkpointing": False,
+        "reference": True,
+        "reward_model": tiny_model("gpt2"),
+    }
+    parts = plan.memory_plan(qwen2, 10, **flags)
+    assert parts["reward model"] == 4 * sum(p.numel() for p in flags["reward_model"].parameters())
+    missing = sum(parts.values()) - parts["weights"] - parts["reward model"]  # these are loaded already
+    monkeypatch.setattr(plan, "free_memory", lambda device: missing)
+    plan.check_memory(qwen2, "mine", 10, **flags)
+    assert capsys.readouterr().out.startswith("Memory: about")
+    monkeypatch.setattr(plan, "free_memory", lambda device: missing - 1)
+    with pytest.raises(BadInput, match="--micro-tokens"):
+        plan.check_memory(qwen2, "mine", 10, **flags)
+    windowed = tiny_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)
+    with pytest.raises(BadInput, match="--model mine: cannot be trained here"):
+        plan.check_memory(windowed, "mine", 10, **flags)
 
 
 def test_the_plan_as_text():

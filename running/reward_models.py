@@ -1,0 +1,68 @@
+"""reward_models.py: models with a scalar head, and the scores that they give."""
+
+from pathlib import Path
+
+import torch
+import transformers
+
+from running import toy_reward_model
+from running.files import BadInput
+from running.models import hub_answers
+
+
+def load_reward_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
+    """(model, tokenizer) of a reward model: a folder, a hub id or `toy-0.75`. Raises BadInput.
+
+    The model is any AutoModelForSequenceClassification with one output, in eval mode.
+    """
+    flag = f"--reward-model {name}"
+    if name.startswith("toy-"):
+        try:
+            name = str(toy_reward_model.reward_model(float(name.removeprefix("toy-"))))
+        except ValueError as error:
+            raise BadInput(f"{flag}: {error}; give toy-0.75, say") from None
+    try:
+        local = Path(name).is_dir() or not hub_answers(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=local)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            name, dtype=dtype, local_files_only=local
+        )
+    except Exception as error:  # as in load_model
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise BadInput(f"{flag}: no folder and no hub id that a model can be loaded from ({reason})") from None
+    if model.config.num_labels != 1:
+        raise BadInput(f"{flag}: has {model.config.num_labels} outputs; a reward model has one")
+    return model.eval().to(device), tokenizer
+
+
+@torch.no_grad()
+def reward_model_scores(
+    model, tokenizer, prompts: list[str], completions: list[str], tokens: int = 8192
+) -> torch.Tensor:
+    """The scores that a model with a scalar head gives to the completions of prompts, [N] float32.
+
+    Both are texts: a reward model has a tokenizer of its own. With a chat template they are a user's and an assistant's
+    turn, else one text. The score is the raw output if the model was trained on squared errors (config.problem_type
+    "regression", as the paper's), else its sigmoid, as pairwise losses mean it. tokens: in one pass, with padding.
+    """
+    pairs, chat = list(zip(prompts, completions, strict=True)), bool(getattr(tokenizer, "chat_template", None))
+    texts = [prompt + completion for prompt, completion in pairs]
+    if chat:
+        turns = [({"role": "user", "content": p}, {"role": "assistant", "content": c}) for p, c in pairs]
+        texts = [tokenizer.apply_chat_template(list(turn), tokenize=False) for turn in turns]
+    longest = getattr(model.config, "max_position_embeddings", 10**9)  # of a longer text the end is scored
+    ids = [row[-longest:] for row in tokenizer(texts, add_special_tokens=not chat)["input_ids"]]
+    scores = torch.zeros(len(ids))
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # rows of like length together: little padding
+    while order:
+        # The longest rows left: as many as fit `tokens` with their padding, and at least one.
+        width = max(1, len(ids[order[-1]]))
+        number = max(1, tokens // width)
+        order, chosen = order[:-number], order[-number:]
+        # The score is read at the last token that is not padding; so padding must be no row's last token.
+        pad = next(token for token in range(len(chosen) + 1) if all(ids[i][-1:] != [token] for i in chosen))
+        model.config.pad_token_id = pad
+        token_ids = torch.tensor([ids[i] + [pad] * (width - len(ids[i])) for i in chosen], device=model.device)
+        seen = torch.tensor([[1] * len(ids[i]) + [0] * (width - len(ids[i])) for i in chosen], device=model.device)
+        scores[chosen] = model(input_ids=token_ids, attention_mask=seen).logits[:, 0].float().cpu()
+    return scores if model.config.problem_type == "regression" else scores.sigmoid()

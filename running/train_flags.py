@@ -1,0 +1,175 @@
+"""train_flags.py: train.py's flags: what a recipe brings, what is filled in, and what cannot work.
+
+The class itself, with each flag's default and help, is train.Settings.
+"""
+
+import math
+import re
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import data
+import toy
+from recipes import RECIPES
+from rewards import REWARDS, flags_of
+from running.files import BadInput
+from running.flags import check, parse, shown
+from running.folder import read_config
+from running.models import resolve_device
+
+SWITCHES = {
+    "resume": "go on with the run in the run folder, up to --steps",
+    "overwrite": "delete the run in the run folder and start again",
+    "dry_run": "print the settings and what would be downloaded, and stop",
+}
+# What is left open depends on the model: --model toy, or any other. (The toy is too small to gain from bfloat16.)
+TOY = {
+    "data": "toy",
+    "rollouts_per_prompt": 16,
+    "max_new_tokens": 80,
+    "lr": 3e-4,
+    "eval_samples": 64,
+    "dtype": "float32",
+}
+REAL = {"rollouts_per_prompt": 8, "max_new_tokens": 512, "lr": 1e-6, "eval_samples": 8, "dtype": "auto"}
+# What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
+HOW_FAR = {"run", "steps", "eval_data", "eval_samples", "eval_limit"}
+HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}
+
+
+def reward_weights(reward: str) -> dict[str, float]:
+    """--reward as name -> weight: "correct" is {"correct": 1}, "rpr=0.5 length=-0.01" two. Raises BadInput."""
+    found = {}
+    for part in reward.split():
+        name, equals, weight = part.partition("=")
+        if name not in REWARDS:
+            raise BadInput(f"--reward {part}: unknown; choose from {', '.join(REWARDS)}")
+        try:
+            value = float(weight) if equals else 1.0
+        except ValueError:
+            value = 0.0
+        if name in found or value == 0 or not math.isfinite(value):
+            raise BadInput(f"--reward {reward}: give each reward once, as NAME or NAME=WEIGHT, the weight not 0")
+        found[name] = value
+    if not found:
+        raise BadInput("--reward: give at least one")
+    return found
+
+
+def idle_flags(settings) -> list[str]:
+    """The flags about rewards that no reward reads, though they are not at their defaults.
+
+    A silently ignored flag is worse than an error.
+    """
+    names = set(reward_weights(settings.reward))
+    read = set().union(*map(flags_of, names))
+    if settings.reward_model and "correct" not in names:
+        read -= {"flip", "flip_unit"}  # calibrate takes the model's scores then, and no verdict
+    if settings.flip == 0:
+        read -= {"flip_unit"}
+    about_rewards = set().union(*map(flags_of, REWARDS))
+    defaults = {f.name: f.default for f in fields(settings)}
+    return sorted(name for name in about_rewards - read if getattr(settings, name) != defaults[name])
+
+
+def read_command_line(settings_class, argv) -> tuple:
+    """(settings, names given by flags or recipe, switches that are on) of train.py. Raises BadInput.
+
+    A recipe may be combined with another --reward: what it brings for its own reward alone is then left out.
+    """
+    settings, given, switches = parse(settings_class, argv, "train.py", "Train with GRPO.", RECIPES, SWITCHES)
+    if {"resume", "overwrite"} <= switches:
+        raise BadInput("--resume and --overwrite exclude each other; leave one out")
+    if isinstance(settings.reward, list):
+        settings.reward = " ".join(settings.reward)
+    if settings.recipe:
+        defaults = {f.name: f.default for f in fields(settings)}
+        for name in set(idle_flags(settings)) - given:
+            setattr(settings, name, defaults[name])
+    return settings, given | set(RECIPES.get(settings.recipe, {})), switches
+
+
+def complete(settings) -> None:
+    """Raise BadInput for what cannot work, and fill in what was left open."""
+    is_toy = settings.model in toy.BASES
+    defaults = TOY if is_toy else REAL
+    if settings.lr is None and settings.lora:
+        settings.lr = 10 * defaults["lr"]  # adapters start at zero
+    for name, value in defaults.items():
+        if getattr(settings, name) is None:
+            setattr(settings, name, value)
+    if settings.data is None:
+        raise BadInput(f"--model {settings.model} needs --data: gsm8k, math or a .jsonl file")
+    if is_toy and settings.data != "toy":
+        raise BadInput(f"--data {settings.data}: the toy model reads toy problems only; give another --model")
+    if settings.rollouts_per_prompt < 2:
+        raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
+    check(settings)
+    check_rewards(settings)
+    device, _ = resolve_device(settings.device, settings.dtype)
+    if settings.micro_tokens is None:
+        settings.micro_tokens = 1024 if device == "cpu" else 8192
+    if settings.eval_data is None:
+        settings.eval_data = {"toy": "toy", "gsm8k": "gsm8k", "math": "math500"}.get(settings.data)
+    if settings.run is None:
+        made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"
+        settings.run = f"runs/{made_by}-seed{settings.seed}"
+    if Path(settings.run).resolve() == Path(settings.model).resolve():
+        raise BadInput(f"--run {settings.run}: is the folder of --model; give another, and keep the model")
+
+
+def check_rewards(settings) -> None:
+    """Raise BadInput for a reward that lacks something, and for a flag that no reward reads."""
+    if "reward_model" in reward_weights(settings.reward) and settings.reward_model is None:
+        raise BadInput("--reward reward_model needs --reward-model: a folder, a hub id, or toy-0.75 on the toy")
+    if idle := idle_flags(settings):
+        without = idle[0] == "flip_unit" and settings.flip == 0
+        reason = "without --flip" if without else f"with --reward {settings.reward}"
+        raise BadInput(f"{shown(idle[0])}: has no effect {reason}; leave it out")
+    accuracy = re.fullmatch(r"toy-(.*)", settings.reward_model or "")
+    if accuracy and not re.fullmatch(r"0?\.[5-9]\d*", accuracy[1]):
+        raise BadInput(f"--reward-model {settings.reward_model}: toy-A has an A from 0.5 (a coin) to 1; give toy-0.75")
+    if accuracy and settings.data != "toy":
+        raise BadInput(f"--reward-model {settings.reward_model}: knows toy problems only; give a folder or a hub id")
+
+
+def resumed(settings, given: set[str]):
+    """The settings of the run in the folder. Flags that change its steps are refused: a run has one learning rate."""
+    saved = read_config(Path(settings.run))
+    if "minreason" not in saved or not (Path(settings.run) / "state.pt").is_file():
+        raise BadInput(f"--resume: {settings.run} holds no run with a saved state; start it without --resume")
+    try:
+        old = type(settings)(**saved["minreason"])
+    except TypeError:
+        raise BadInput(f"--resume: {settings.run} was made by another version of this program; start again") from None
+    free = HOW_FAR | HOW_FAST
+    if old.schedule == "cosine":  # where it ends is part of a cosine
+        free = free - {"steps"}
+    for name in given:
+        if name in free:
+            setattr(old, name, getattr(settings, name))
+        elif getattr(old, name) != getattr(settings, name):
+            held = f"{shown(name)} {getattr(old, name)}"
+            raise BadInput(f"--resume: {settings.run} has {held} and keeps it; leave {shown(name)} out")
+    old.run = settings.run
+    return old
+
+
+def dry_run(settings) -> str:
+    """The settings, a flag each, and what a run with them fetches from the hub or makes first."""
+    lines = [f"{shown(name)} {value}" for name, value in asdict(settings).items() if value is not None]
+    fetched = []
+    for name in (settings.model, settings.reward_model):
+        if name in toy.BASES or (name or "").startswith("toy-"):
+            fetched.append(f"nothing for {name}: it is made here, in a minute or two")
+        elif name and not Path(name).is_dir():
+            # Two bytes a parameter, and Qwen2.5 says its billions in its name (rounded: 7B has 7.6).
+            size = re.search(r"(\d+(?:\.\d+)?)B\b", name)
+            fetched.append(f"model {name}" + (f" (about {2 * float(size[1]):.0f} GB)" if size else ""))
+    sets = {name: data.HUB[name][0] for name in (settings.data, settings.eval_data) if name in data.HUB}
+    if settings.data == "code_contests" and not settings.allow_code_execution:
+        lines.append(
+            "\nIts problems are graded by running programs: read verify/sandbox.py, then give --allow-code-execution."
+        )
+    fetched += [f"data set {name}: {hub_id}" for name, hub_id in sets.items()]
+    return "\n".join([*lines, "", "To be downloaded, unless it is in the cache:", *(fetched or ["nothing"])])

@@ -1,0 +1,203 @@
+"""Flags and recipes: what they mean, and what is refused because it could not have an effect."""
+
+import math
+
+import pytest
+
+import train
+from data import HUB, TEMPLATES
+from engine.masters import learning_rate
+from recipes import RECIPES
+from rewards import REWARDS
+from running.files import BadInput
+from running.train_flags import complete, reward_weights
+from train import Settings, parse
+
+
+def completed(*flags: str) -> Settings:
+    settings, _, _ = parse(list(flags))
+    complete(settings)
+    return settings
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
+    settings = completed("--recipe", name)
+    assert settings.recipe == name
+    assert set(reward_weights(settings.reward)) <= set(REWARDS)
+    assert settings.template is None or settings.template in TEMPLATES
+    assert settings.data == "toy" or settings.data in HUB
+    assert settings.run == f"runs/{name}-seed0"
+    assert train.main(["--recipe", name, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"--lr {settings.lr}" in said
+    if not name.startswith("toy"):
+        assert f"model {settings.model} (about" in said
+        assert HUB[settings.data][0] in said
+
+
+# Intuitor, Table 7, its section 4 and its released settings; noisy rewards, as released. Column by column:
+# model, template, data, reward, B, G, tokens, temperature, steps, lr, warm-up, schedule, KL, average
+SMALL = (128, 7, 3072, 0.9, 58, 3e-6, 6, "cosine", 0.005, "token")
+LARGE = (64, 14, 3072, 0.9, 117, 1e-6, 12, "cosine", 0.01, "token")
+CODE = (64, 14, 2048, 0.9, 50, 1e-6, 5, "cosine", 0.01, "token")
+NOISY = (128, 4, 4096, 1.0, 150, 1e-6, 0, "constant", 0.0, "token")
+PAPERS = {
+    "grpo-1.5b": ("Qwen/Qwen2.5-1.5B", "intuitor", "math", "correct", *SMALL),
+    "intuitor-1.5b": ("Qwen/Qwen2.5-1.5B", "intuitor", "math", "self_certainty", *SMALL),
+    "grpo-3b": ("Qwen/Qwen2.5-3B", "intuitor-boxed-stop", "math", "correct", *SMALL),
+    "grpo-pv-3b": ("Qwen/Qwen2.5-3B", "intuitor-boxed-stop", "math", "plurality", *SMALL),
+    "intuitor-3b": ("Qwen/Qwen2.5-3B", "intuitor-boxed-stop", "math", "self_certainty", *SMALL),
+    "grpo-7b": ("Qwen/Qwen2.5-7B", "intuitor-step-by-step", "math", "correct", *LARGE),
+    "intuitor-7b": ("Qwen/Qwen2.5-7B", "intuitor-step-by-step", "math", "self_certainty", *LARGE),
+    "intuitor-14b": ("Qwen/Qwen2.5-14B", "intuitor-step-by-step", "math", "self_certainty", *LARGE),
+    "intuitor-code": ("Qwen/Qwen2.5-3B", "intuitor-code", "code_contests", "self_certainty", *CODE),
+    "noisy-7b": ("Qwen/Qwen2.5-7B", "r1-zero", "math", "correct", *NOISY),
+    "rpr-7b": ("Qwen/Qwen2.5-7B", "r1-zero", "math", "rpr", *NOISY),
+}
+COLUMNS = (
+    *("model", "template", "data", "reward", "prompts_per_step", "rollouts_per_prompt", "max_new_tokens"),
+    *("temperature", "steps", "lr", "warmup", "schedule", "kl", "loss_average"),
+)
+
+
+def test_the_papers_settings_are_the_recipes():
+    assert set(PAPERS) == {name for name in RECIPES if not name.startswith("toy-")}
+    for name, expected in PAPERS.items():
+        settings = vars(completed("--recipe", name))
+        assert tuple(settings[column] for column in COLUMNS) == expected, name
+        assert settings["flip"] == (0.4 if name == "noisy-7b" else 0)
+        assert (settings["rpr_divisor"], settings["updates_per_step"], settings["clip"]) == (20, 1, 0.2)
+        assert (settings["advantage_scale"], settings["kl_estimator"]) == ("std", "k3")
+
+
+# reward, flip, B, G, lr, KL, RPR's divisor, reward model: what docs/results.md was measured with
+TOYS = {
+    "toy-correct": ("correct", 0, 16, 16, 3e-4, 0.005, 20, None),
+    "toy-flip-40": ("correct", 0.4, 128, 4, 3e-4, 0.005, 20, None),
+    "toy-flip-50": ("correct", 0.5, 128, 4, 3e-4, 0.005, 20, None),
+    "toy-plurality": ("plurality", 0, 16, 16, 3e-4, 0.005, 20, None),
+    "toy-rpr": ("rpr", 0, 16, 16, 1.5e-4, 0.5, 2, None),
+    "toy-rpr-hacked": ("rpr", 0, 16, 16, 3e-4, 0, 2, None),
+    "toy-self-certainty": ("self_certainty", 0, 16, 16, 1.5e-4, 0.5, 20, None),
+    "toy-self-certainty-hacked": ("self_certainty", 0, 16, 16, 3e-4, 0, 20, None),
+    "toy-random": ("random", 0, 16, 16, 3e-4, 0.005, 20, None),
+    "toy-reward-model": ("reward_model", 0, 16, 16, 1.5e-4, 0.5, 20, "toy-0.75"),
+    "toy-calibrate": ("calibrate", 0, 16, 16, 1.5e-4, 0.5, 2, "toy-0.75"),
+}
+
+
+def test_the_toys_recipes_are_what_the_results_were_measured_with():
+    assert set(TOYS) == {name for name in RECIPES if name.startswith("toy-")}
+    for name, expected in TOYS.items():
+        s = completed("--recipe", name)
+        sizes = (s.prompts_per_step, s.rollouts_per_prompt, s.lr, s.kl, s.rpr_divisor, s.reward_model)
+        assert (s.reward, s.flip, *sizes) == expected, name
+        common = (s.steps, s.temperature, s.max_new_tokens, s.warmup, s.schedule, s.loss_average, s.template, s.model)
+        assert common == (60, 1.0, 80, 5, "constant", "sequence", None, "toy"), name
+
+
+def test_defaults_of_the_toy_and_of_a_real_model():
+    toy, real = completed(), completed("--model", "a/b", "--data", "gsm8k", "--device", "cpu")
+    names = ("rollouts_per_prompt", "max_new_tokens", "lr", "eval_samples", "dtype", "eval_data", "micro_tokens")
+    assert tuple(vars(toy)[name] for name in names) == (16, 80, 3e-4, 64, "float32", "toy", 1024)
+    assert tuple(vars(real)[name] for name in names) == (8, 512, 1e-6, 8, "auto", "gsm8k", 1024)
+    assert completed("--model", "a/b", "--data", "math").eval_data == "math500"
+    assert completed("--model", "a/b", "--data", "mine.jsonl").eval_data is None
+    assert completed("--lora", "8").lr == pytest.approx(3e-3)
+    assert completed("--lora", "8", "--lr", "1e-5").lr == 1e-5
+
+
+def test_a_flag_beside_a_recipe_wins_and_one_equal_to_the_default_too():
+    settings = completed("--recipe", "toy-flip-40", "--flip", "0.1", "--rollouts-per-prompt", "16")
+    assert (settings.flip, settings.rollouts_per_prompt, settings.prompts_per_step) == (0.1, 16, 128)
+
+
+def test_another_reward_beside_a_recipe_drops_what_it_has_no_use_for():
+    settings = completed("--recipe", "noisy-7b", "--reward", "rpr")
+    assert (settings.reward, settings.flip, settings.lr, settings.template) == ("rpr", 0.0, 1e-6, "r1-zero")
+    settings = completed("--recipe", "toy-reward-model", "--reward", "self_certainty")
+    assert (settings.reward_model, settings.kl) == (None, 0.5)
+    with pytest.raises(BadInput, match="no effect"):  # but what the command line gives must have an effect
+        completed("--recipe", "noisy-7b", "--reward", "rpr", "--flip", "0.2")
+
+
+def test_an_unknown_recipe_is_refused():
+    with pytest.raises(BadInput, match="nosuch"):
+        parse(["--recipe", "nosuch"])
+
+
+def test_a_dry_run_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--dry-run"]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_rewards_and_their_weights():
+    assert reward_weights("correct") == {"correct": 1.0}
+    assert reward_weights("rpr=0.5 length=-0.01 format") == {"rpr": 0.5, "length": -0.01, "format": 1.0}
+    assert completed("--reward", "correct", "rpr=0.5").reward == "correct rpr=0.5"
+    assert completed("--reward", "correct", "rpr=0.5").run == "runs/toy-correct+rpr=0.5-seed0"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--recipe nosuch", "--recipe nosuch"),
+        ("--reward-model toy-0.75 --reward calibrate --model x --data gsm8k", "knows toy problems only"),
+        ("--reward correct=x", "NAME=WEIGHT"),
+        ("--calibrate-weight nan --reward calibrate", "--calibrate-weight nan"),
+        ("--rpr-divisor inf --reward rpr", "--rpr-divisor inf"),
+        ("--kl inf", "--kl inf"),
+        ("--lr inf", "--lr inf"),
+        ("--reward correct=0", "NAME=WEIGHT"),
+        ("--reward correct=nan", "NAME=WEIGHT"),
+        ("--reward correct correct", "NAME=WEIGHT"),
+        ("--reward correct nosuch=1", "--reward nosuch=1"),
+        ("--flip 1.5", "--flip 1.5"),
+        ("--flip nan", "--flip nan"),
+        ("--flip 0.4 --flip-unit token", "--flip-unit token"),
+        ("--flip 0.4 --reward plurality", "no effect"),
+        ("--flip 0.4 --reward calibrate --reward-model toy-0.75", "no effect"),
+        ("--flip-unit rollout", "no effect"),
+        ("--annotator offline", "no effect"),
+        ("--annotator nosuch --reward self_certainty", "--annotator nosuch"),
+        ("--rpr-divisor 2", "no effect"),
+        ("--rpr-whole-words", "no effect"),
+        ("--rpr-divisor 0 --reward rpr", "--rpr-divisor 0"),
+        ("--rpr-repetition nosuch --reward rpr", "--rpr-repetition nosuch"),
+        ("--calibrate-weight 0.5 --reward rpr", "no effect"),
+        ("--reward reward_model", "--reward-model"),
+        ("--reward-model toy-0.75", "no effect"),
+        ("--reward reward_model --reward-model toy-best", "--reward-model toy-best"),
+        ("--reward reward_model --reward-model toy-1.5", "--reward-model toy-1.5"),
+        ("--schedule nosuch", "--schedule nosuch"),
+        ("--advantage-scale max", "--advantage-scale max"),
+        ("--kl-estimator k4", "--kl-estimator k4"),
+        ("--clip 0", "--clip 0"),
+        ("--lora -1", "--lora -1"),
+        ("--updates-per-step 0", "--updates-per-step 0"),
+        ("--calibrate-threshold 0.4 --reward rpr", "no effect"),
+        ("--rpr-open-ended --reward correct", "no effect"),
+        ("--model toy-weak --data gsm8k", "toy model reads toy problems only"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(flags, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train.models, "load_model", lambda *_: pytest.fail("it got as far as loading the model"))
+    assert train.main(flags.split()) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_learning_rate_warms_up_and_decays_by_half_a_cosine():
+    flags = {"lr": 1.0, "warmup": 4, "steps": 12}
+    rates = [learning_rate(step, schedule="cosine", **flags) for step in range(12)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4] == 1
+    assert rates[8] == pytest.approx(0.5)
+    assert rates[-1] == pytest.approx((1 + math.cos(math.pi * 7 / 8)) / 2)
+    assert learning_rate(11, schedule="constant", **flags) == 1
+    assert learning_rate(0, schedule="constant", **{**flags, "warmup": 0}) == 1
