@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from verify import classes, extract_answer, grade, is_correct, math_worker, sandbox, workers
+from verify import answers, classes, extract_answer, grade, is_correct, math_worker, sandbox, workers
 
 TOWER = "9^{9^{9^{9^{9}}}}"  # keeps sympy busy for longer than anyone waits
 
@@ -106,6 +106,31 @@ def test_numbers_are_compared_exactly(given, gold):
     assert is_correct(f"\\boxed{{{given}}}", gold, kind="number") == (given in ("1000", "-0.5", ".5", "-3"))
 
 
+@pytest.mark.parametrize(
+    ("symbols", "latex"),
+    [
+        ("\u22125", "-5"),  # the minus sign
+        ("\u20135", "-5"),  # a dash
+        ("3\u20444", "3/4"),
+        ("\uff11\uff12", "12"),  # full width
+        ("x⁰¹²³⁴⁵⁶⁷⁸⁹", "x^{0}^{1}^{2}^{3}^{4}^{5}^{6}^{7}^{8}^{9}"),
+        ("70°", "70^\\circ"),
+        ("70º", "70^\\circ"),
+        ("∞", "\\infty"),
+        ("2πr", "2\\pi r"),
+        ("∅", "\\emptyset"),
+        ("a·b×c÷d", "a\\cdot b\\times c\\div d"),
+        ("1≤x≥0", "1\\le x\\ge 0"),
+        ("A∪B", "A\\cup B"),
+        ("½+¼", "\\frac12 +\\frac14"),
+        ("√3+√(x+1)", "\\sqrt{3}+\\sqrt{(x+1)}"),
+        ("x+1 ., ; \\\\", "x+1"),
+    ],
+)
+def test_symbols_are_read_as_latex(symbols, latex):
+    assert answers.plain(symbols) == latex
+
+
 def test_mathematical_answers_that_are_numbers_are_compared_exactly_too():
     assert not is_correct("\\boxed{0.1000000000000000000001}", "0.1")
     assert not is_correct("\\boxed{0.333333333333333333}", "1/3")
@@ -115,6 +140,19 @@ def test_mathematical_answers_that_are_numbers_are_compared_exactly_too():
 def test_the_kind_number_works_no_expression_out():
     assert not is_correct("\\boxed{7+8}", "15", kind="number")
     assert not is_correct("\\boxed{15}", "fifteen", kind="number")
+    assert not is_correct("\\boxed{fifteen}", "fifteen", kind="number")
+    assert is_correct("\\boxed{1{,}234}", "1234", kind="number")
+    assert answers.number("9" * 100) == 10**100 - 1
+    assert answers.number("9" * 101) is None  # nobody means it, and exact arithmetic on long numbers is slow
+
+
+def test_what_reading_alone_can_say_about_words():
+    assert answers.words("\\text{No  solution.}") == "no solution"
+    assert answers.words("$A , C$") == "A,C"
+    assert answers.words("\\text{P}") == "P"  # a name, and p is another one
+    assert answers.math_equal("$", "\\text{ }") is None  # nothing is not equal to nothing
+    assert answers.math_equal("2 \\quad 3", "5") is False  # math-verify would add them up
+    assert answers.math_equal("1\\quad 2", "1 \\quad 2 ") is None  # but if both are written so, it may say
 
 
 @pytest.mark.parametrize(
@@ -191,6 +229,8 @@ def test_what_is_not_a_number_goes_to_math_verify(given, gold, expected):
         ("\\boxed{5~\\text{cm}}", "5", True),
         ("\\boxed{12 hours}", "12\\text{ minutes}", False),
         ("\\boxed{5\\text{ cm}}", "5\\text{ m}", False),
+        ("\\boxed{5 m}", "5\\text{ meters}", True),
+        ("\\boxed{5\\text{ meters}}", "5 m", True),
         ("\\boxed{5\\mathrm{i}}", "5", False),
         ("\\boxed{5 squared}", "5", False),
         ("\\boxed{18 \\text{ and a half}}", "18", False),
@@ -238,6 +278,7 @@ def test_a_choice_may_be_announced_and_must_be_made():
     assert is_correct("**Answer:** (B)", "B", "choice")
     assert not is_correct("The answer is A good one", "A", "choice")
     assert not is_correct("\\boxed{Because}", "B", "choice")
+    assert not is_correct("\\boxed{12}", "34", "choice")
 
 
 @pytest.mark.parametrize(
@@ -249,6 +290,10 @@ def test_a_choice_may_be_announced_and_must_be_made():
         ("(1, 2)", "[1, 2]", False),
         ("True", "1", False),
         ("[True]", "[1]", False),  # all the way down
+        ("{True}", "{1}", False),
+        ("[1]", "[1, 2]", False),
+        ("{1}", "{1, 2}", False),
+        ("{'a': 1}", "{'a': 1, 'b': 2}", False),
         ("1.0", "1", False),
         ("'a'", '"a"', True),
         ("a", "'a'", False),
@@ -284,6 +329,7 @@ def test_a_boxed_literal_is_read_too():
         ("5<<2", 20, [5, 2]),
         ("5|2", 7, [5, 2]),
         ("+5+2", 7, [5, 2]),
+        ("+7", -7, [7]),
         ("~5+8", 2, [5, 8]),
         ("5.0*2", 10, [5, 2]),
         ("True+2", 3, [1, 2]),
