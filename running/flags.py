@@ -45,7 +45,7 @@ def parse(settings_class, argv, program: str, description: str, recipes=None, sw
         text = f.metadata["help"]
         if "choices" in f.metadata:
             text += f": {', '.join(f.metadata['choices'])}"
-        if f.default is not None and f.default is not False and not f.metadata.get("positional"):
+        if isinstance(f.default, str | int | float) and f.default is not False:
             text += f"; default {f.default}"
         text = text.replace("%", "%%")
         kind = get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type  # of `int | None`: int
