@@ -1,6 +1,6 @@
 """data.py: what is a problem, where do problems come from, and what does the model see?
 
-A problem is a prompt, an answer and a kind; the kind names the checker in verify/. Problems come from the toy world,
+A problem is a prompt, an answer and a kind; the kind names the checker in verify/. Problems come from the toy worlds,
 from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem into the tokens that the
 model continues. Templates follow the papers word for word, misprints included, because a base model's score depends on
 them: Qwen2.5-7B solves 61 % of MATH-500 with `qwen-boxed` and 35 % with `r1-zero` ("Does Reinforcement Learning Really
@@ -33,18 +33,18 @@ class Problem:
 
 
 def load_problems(name_or_path: str, split: str = "train", limit: int | None = None) -> list[Problem]:
-    """Problems by name (`toy`, or one of HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
+    """Problems by name (`toy`, `toy-search`, or one of HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
 
     running/rows.py says which columns a file may have; `split` does not apply to a file. Rows without a usable gold are
     dropped with a warning that counts them; they are never scored as wrong. Raises BadInput.
     """
-    if name_or_path == "toy":
-        number = limit or {"train": 640, "test": 180}[split]  # 160 of each 1..4, 30 of each 1..6 operations
-        return [Problem(*pair, kind="number") for pair in toy.make_problems(split, number)]
+    if name_or_path in toy.WORLDS:
+        world = toy.WORLDS[name_or_path]
+        return [Problem(*pair, world.kind) for pair in world.make_problems(split, limit or world.number[split])]
     if name_or_path in HUB:
         rows = hub_rows(name_or_path, split)
     elif not Path(name_or_path).is_file():
-        raise BadInput(f"--data {name_or_path}: no such file, and not one of toy, {', '.join(HUB)}")
+        raise BadInput(f"--data {name_or_path}: no such file, and not one of {', '.join([*toy.WORLDS, *HUB])}")
     elif not name_or_path.endswith((".jsonl", ".jsonl.gz")):
         raise BadInput(f"--data {name_or_path}: not .jsonl or .jsonl.gz; convert it to one JSON object a line")
     else:

@@ -32,9 +32,11 @@ from functools import partial
 from pathlib import Path
 
 import data
+import toy
 from running import flags
 from running.files import BadInput
 from running.flags import flag
+from running.folder import read_config
 from running.models import resolve_device
 from study import analysis, entropy, folder, page, perplexity, report, samples
 from study.pictures import PICTURES
@@ -70,7 +72,9 @@ class Settings:
     models: list[str] = flag(
         None, "toy, a run folder or a hub id; the base first", positional=True, nargs="+", metavar="MODEL"
     )
-    data: str = flag("toy", "toy, gsm8k, math, math500 (their test split) or a .jsonl / .jsonl.gz file")
+    data: str | None = flag(
+        None, "toy, toy-search, gsm8k, math, math500 (test splits) or a .jsonl(.gz); default: as MODEL"
+    )
     limit: int | None = flag(None, "how many problems, the first ones; default 180, with --recipe all", least=1)
     template: str | None = flag(None, "for all models; default qwen-boxed if the base has a chat template, else plain")
     # how samples are drawn
@@ -106,14 +110,18 @@ def fill_in(settings: Settings) -> Settings:
 
     The template's default is not among them: it depends on the base model's tokenizer (`open_study`).
     """
-    toy, recipe, limit = settings.data == "toy", settings.recipe is not None, settings.limit
-    longest = 80 if toy else 16_384 if recipe else 1024
+    base, recipe, limit = settings.models[0], settings.recipe is not None, settings.limit
+    # A toy's own world; for a run of train.py, the problems that it was compared on.
+    own = toy.world_of(base) or read_config(Path(base)).get("minreason", {}).get("eval_data") or "toy"
+    on_toy = (settings.data or own) in toy.WORLDS
+    longest = 80 if on_toy else 16_384 if recipe else 1024
     return dataclasses.replace(
         settings,
+        data=settings.data or own,
         models=[str(Path(model)) if Path(model).is_dir() else model for model in settings.models],  # no "/" at the end
-        limit=180 if limit is None and (toy or not recipe) else limit,
+        limit=180 if limit is None and (on_toy or not recipe) else limit,
         max_new_tokens=longest if settings.max_new_tokens is None else settings.max_new_tokens,
-        dtype="float32" if toy and settings.dtype == "auto" else settings.dtype,  # the toy is too small to gain
+        dtype="float32" if on_toy and settings.dtype == "auto" else settings.dtype,  # a toy is too small to gain
     )
 
 
@@ -151,19 +159,20 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     """
     settings = fill_in(settings)
     check(settings)
-    # Only the toy's reasoning can be checked by a function, and only the toy has a teacher of its own.
-    toy, out, n, number = settings.data == "toy", Path(settings.out), settings.samples, settings.perplexity
+    # Only a toy world's reasoning can be checked by a function, and only such a world has a teacher of its own.
+    world, out, n, number = toy.WORLDS.get(settings.data), Path(settings.out), settings.samples, settings.perplexity
+    valid, solve = (world.valid, world.solve) if world else (None, None)
     device, dtype = resolve_device(settings.device, settings.dtype)
     problems = data.load_problems(settings.data, "test", settings.limit)
     data.check_code_execution(problems, settings.allow_code_execution)
-    teacher = perplexity.teacher_responses(problems, settings.teacher, number, toy)
+    teacher = perplexity.teacher_responses(problems, settings.teacher, number, solve)
 
     # What the files below call, with the settings bound once: load a model by its name; grade its samples.
     sampling = samples.Sampling(
         n, settings.temperature, settings.top_p, settings.max_new_tokens, settings.rows, settings.seed
     )
     load = partial(samples.ready_model, problems=problems, sampling=sampling, device=device, dtype=dtype)
-    grade = partial(samples.add_verdicts, problems=problems, run_code=settings.allow_code_execution, chains=toy)
+    grade = partial(samples.add_verdicts, problems=problems, run_code=settings.allow_code_execution, valid=valid)
 
     described = open_study(settings, problems, load, str(dtype).removeprefix("torch."), replace)
     load = partial(load, template=described["template"])  # every model gets the prompts that the base gets
@@ -182,7 +191,7 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
         return None
 
     # Count, put the counts through passk.py, and ask the models how likely they find the responses.
-    tallies = analysis.count(entries, problems, n, out, number, toy)
+    tallies = analysis.count(entries, problems, n, out, number, valid is not None)
     content = described | analysis.analyse(entries, tallies, problems, n, described["template"])
     shown = [record for tally in tallies.values() for record in tally.kept]  # on the page
     if settings.regrade:  # new verdicts do not change a perplexity

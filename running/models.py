@@ -1,6 +1,6 @@
 """models.py: where do models come from, what do they run on, and how are they made ready to be trained?
 
-A name is `toy` or `toy-weak` (made on the spot, see toy.py), a folder with a saved model, or an id of the hub.
+A name is that of a toy base model (made on the spot, see toy.py), a folder with a saved model, or an id of the hub.
 """
 
 import copy
@@ -45,12 +45,12 @@ def hub_answers(name: str) -> bool:
 
 
 def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
-    """(policy, tokenizer) for `toy`, `toy-weak`, a folder or a hub id, dropout off. Raises BadInput.
+    """(policy, tokenizer) for a toy base model, a folder or a hub id, dropout off. Raises BadInput.
 
     In bfloat16 it is for sampling, and for training with engine.masters.adamw, which keeps float32 masters.
     """
     transformers.utils.logging.disable_progress_bar()  # for a second of loading
-    path = str(toy.base_model(**toy.BASES[name])) if name in toy.BASES else name
+    path = toy.path_of(name) or name
     local = Path(path).is_dir()
     if not local and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
         raise BadInput(

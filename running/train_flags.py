@@ -22,9 +22,8 @@ SWITCHES = {
     "overwrite": "delete the run in the run folder and start again",
     "dry_run": "print the settings and what would be downloaded, and stop",
 }
-# What is left open depends on the model: --model toy, or any other. (The toy is too small to gain from bfloat16.)
+# What is left open depends on the model: a toy, or any other. (The toy is too small to gain from bfloat16.)
 TOY = {
-    "data": "toy",
     "rollouts_per_prompt": 16,
     "max_new_tokens": 80,
     "lr": 3e-4,
@@ -91,8 +90,8 @@ def read_command_line(settings_class, argv) -> tuple:
 
 def complete(settings) -> None:
     """Raise BadInput for what cannot work, and fill in what was left open."""
-    is_toy = settings.model in toy.BASES
-    defaults = TOY if is_toy else REAL
+    world = toy.world_of(settings.model)
+    defaults = {"data": world, **TOY} if world else REAL
     if settings.lr is None and settings.lora:
         settings.lr = 10 * defaults["lr"]  # adapters start at zero
     for name, value in defaults.items():
@@ -100,8 +99,8 @@ def complete(settings) -> None:
             setattr(settings, name, value)
     if settings.data is None:
         raise BadInput(f"--model {settings.model} needs --data: gsm8k, math or a .jsonl file")
-    if is_toy and settings.data != "toy":
-        raise BadInput(f"--data {settings.data}: the toy model reads toy problems only; give another --model")
+    if world and settings.data != world:
+        raise BadInput(f"--data {settings.data}: this toy model reads problems of {world} only; give another --model")
     if settings.rollouts_per_prompt < 2:
         raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
     check(settings)
@@ -110,7 +109,8 @@ def complete(settings) -> None:
     if settings.micro_tokens is None:
         settings.micro_tokens = 1024 if device == "cpu" else 8192
     if settings.eval_data is None:
-        settings.eval_data = {"toy": "toy", "gsm8k": "gsm8k", "math": "math500"}.get(settings.data)
+        same = {name: name for name in (*toy.WORLDS, "gsm8k")}
+        settings.eval_data = {**same, "math": "math500"}.get(settings.data)
     if settings.run is None:
         made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"
         settings.run = f"runs/{made_by}-seed{settings.seed}"
@@ -160,7 +160,7 @@ def dry_run(settings) -> str:
     lines = [f"{shown(name)} {value}" for name, value in asdict(settings).items() if value is not None]
     fetched = []
     for name in (settings.model, settings.reward_model):
-        if name in toy.BASES or (name or "").startswith("toy-"):
+        if (name or "").startswith("toy"):
             fetched.append(f"nothing for {name}: it is made here, in a minute or two")
         elif name and not Path(name).is_dir():
             # Two bytes a parameter, and Qwen2.5 says its billions in its name (rounded: 7B has 7.6).

@@ -13,6 +13,7 @@ import toy
 from data import Problem
 from running import toy_reward_model
 from running.files import made_once
+from running.pretraining import batches
 from verify import is_correct
 
 
@@ -166,10 +167,10 @@ def test_what_a_slip_makes_is_off_by_one_or_ten_and_stays_in_0_to_99():
 # --- what the base model reads --------------------------------------------------------------------------------------
 
 
-def documents(number: int, reason_share: float) -> list[tuple[str, str, str]]:
-    """(habit, prompt, completion) of each document in a step of so many."""
+def documents(number: int, progress: float) -> list[tuple[str, str, str]]:
+    """(habit, prompt, completion) of each document in a step of so many, at that part of the training."""
     tokenizer, found = toy.make_tokenizer(), []
-    for token_ids, labels in toy.batches(tokenizer, random.Random(0), number, reason_share):
+    for token_ids, labels in batches(tokenizer, toy.chain_documents(random.Random(0), number, progress)):
         for row, label in zip(token_ids, labels, strict=True):
             written = (label != -100).nonzero()[:, 0]
             assert torch.equal(row[written], label[written])  # a label stands at its own token
@@ -182,7 +183,7 @@ def documents(number: int, reason_share: float) -> list[tuple[str, str, str]]:
 
 
 def test_the_loss_is_of_the_completion_and_its_end_and_not_of_the_prompt():
-    for _, prompt, completion in documents(100, 0.35):
+    for _, prompt, completion in documents(100, 0.9):
         assert re.fullmatch(r"\d([-+*]\d){1,4}=", prompt)
         assert completion.endswith("<eos>")
         assert completion.count("<eos>") == 1
@@ -190,14 +191,14 @@ def test_the_loss_is_of_the_completion_and_its_end_and_not_of_the_prompt():
 
 
 @pytest.mark.parametrize(
-    ("reason_share", "shares"),
+    ("progress", "shares"),
     [
-        (0.35, {"direct": 0.45, "reason": 0.35, "ramble": 0.20}),
-        (0.95, {"direct": 0.0346, "reason": 0.95, "ramble": 0.0154}),
+        (0.8, {"direct": 0.45, "reason": 0.35, "ramble": 0.20}),
+        (0.79, {"direct": 0.0346, "reason": 0.95, "ramble": 0.0154}),
     ],
 )
-def test_the_habits_have_their_shares_and_all_lengths_are_mixed(reason_share, shares):
-    found = documents(3000, reason_share)
+def test_the_habits_have_their_shares_and_all_lengths_are_mixed(progress, shares):
+    found = documents(3000, progress)
     counts = Counter(habit for habit, *_ in found)
     for habit, share in shares.items():
         assert counts[habit] / 3000 == pytest.approx(share, abs=4 * (share * (1 - share) / 3000) ** 0.5)
@@ -214,21 +215,22 @@ def test_a_writer_who_reasons_slips_in_one_step_of_a_hundred():
 
 def test_the_documents_of_a_step_come_in_three_parts_the_shortest_first():
     tokenizer = toy.make_tokenizer()
-    shapes = [token_ids.shape for token_ids, _ in toy.batches(tokenizer, random.Random(0), 64, 0.35)]
+    shapes = [ids.shape for ids, _ in batches(tokenizer, toy.chain_documents(random.Random(0), 64, 0.9))]
     assert [rows for rows, _ in shapes] == [21, 21, 22]
     assert shapes[0][1] < shapes[1][1] < shapes[2][1]
 
 
-def test_at_first_nearly_all_documents_reason_and_in_the_last_fifth_as_many_as_habits_say(monkeypatch):
-    read, batches = [], toy.batches
+@pytest.mark.parametrize("world", ["toy", "toy-search"])
+def test_a_writer_is_told_how_much_of_the_training_is_over(world, monkeypatch):
+    read, write = [], toy.WORLDS[world].documents
 
-    def recording(tokenizer, rng, number, reason_share):
-        read.append((number, reason_share))
-        return batches(tokenizer, rng, number, reason_share)
+    def recording(rng, number, progress):
+        read.append((number, progress))
+        return write(rng, number, progress)
 
-    monkeypatch.setattr(toy, "batches", recording)
-    toy.train_base_model({**toy.BASE_MODEL, **TINY, "steps": 10, "documents_per_step": 6}, seed=0)
-    assert read == [(6, 0.95)] * 8 + [(6, 0.35)] * 2
+    monkeypatch.setitem(toy.WORLDS, world, toy.WORLDS[world]._replace(documents=recording))
+    toy.train_base_model({**toy.BASE_MODEL, **TINY, "steps": 10, "documents_per_step": 6}, 0, world)
+    assert read == [(6, step / 10) for step in range(10)]
 
 
 # --- the base model -------------------------------------------------------------------------------------------------
@@ -280,7 +282,7 @@ def test_the_toys_models_belong_to_the_toys_code(tmp_path, monkeypatch):
     toy.base_model(tmp_path, seed=3)
     (_, _, defined_by, sources, _) = seen[0]
     assert defined_by == [toy.BASE_MODEL, 3]
-    assert [source.name for source in sources] == ["toy.py"]
+    assert [source.name for source in sources] == ["toy.py", "pretraining.py"]
     toy_reward_model.reward_model(0.75, tmp_path, seed=4)
     (_, name, defined_by, sources, _) = seen[-1]
     assert (name, defined_by) == ("toy-reward-model-0.75", [0.75, 4])
@@ -301,7 +303,7 @@ def test_training_lowers_the_loss():
     def loss(steps):
         policy, tokenizer = toy.train_base_model({**toy.BASE_MODEL, **TINY, "steps": steps}, seed=0)
         assert not policy.training
-        (_, (token_ids, labels), _) = toy.batches(tokenizer, random.Random(1), 60, 0.35)
+        (_, (token_ids, labels), _) = batches(tokenizer, toy.chain_documents(random.Random(1), 60, 0.9))
         return policy(input_ids=token_ids, labels=labels).loss.item()
 
     assert loss(40) < 0.9 * loss(1)
