@@ -62,6 +62,7 @@ QWEN_14B = {"model": "Qwen/Qwen2.5-14B", "template": "intuitor-step-by-step"}
 CAREFUL, HACKED = {"lr": 1.5e-4, "kl": 0.5}, {"kl": 0.0}
 # Flips are drawn for each prompt, so with many prompts they average out better: the batch is the noisy-reward paper's.
 MANY_PROMPTS = {"prompts_per_step": 128, "rollouts_per_prompt": 4}
+SEARCH = {"model": "toy-search"}
 TWO_PHRASES = {"rpr_divisor": 2.0}  # earn the full reward; the toy's text knows five of the forty
 
 RECIPES = {  # behind each: where it is from, and the MATH-500 accuracy that the paper reports (the base model's)
@@ -83,6 +84,7 @@ RECIPES = {  # behind each: where it is from, and the MATH-500 accuracy that the
     "rpr-7b": {"reward": "rpr", **NOISY},  # noisy rewards, RPR alone: .702
     # What these taught the toy: docs/results.md
     "toy-correct": {"reward": "correct"},
+    "toy-flip-0": {"reward": "correct", **MANY_PROMPTS},  # the control of the two below: their batch, and no noise
     "toy-flip-40": {"reward": "correct", "flip": 0.4, **MANY_PROMPTS},
     "toy-flip-50": {"reward": "correct", "flip": 0.5, **MANY_PROMPTS},
     "toy-plurality": {"reward": "plurality"},
@@ -93,4 +95,12 @@ RECIPES = {  # behind each: where it is from, and the MATH-500 accuracy that the
     "toy-random": {"reward": "random"},
     "toy-reward-model": {"reward": "reward_model", "reward_model": "toy-0.75", **CAREFUL},
     "toy-calibrate": {"reward": "calibrate", "reward_model": "toy-0.75", **TWO_PHRASES, **CAREFUL},
+    # The search world: every reward that makes sense there (its text has no phrases, and boxes nothing)
+    "toy-search-correct": {"reward": "correct", **SEARCH},
+    "toy-search-flip-0": {"reward": "correct", **MANY_PROMPTS, **SEARCH},
+    "toy-search-flip-40": {"reward": "correct", "flip": 0.4, **MANY_PROMPTS, **SEARCH},
+    "toy-search-flip-50": {"reward": "correct", "flip": 0.5, **MANY_PROMPTS, **SEARCH},
+    "toy-search-plurality": {"reward": "plurality", **SEARCH},
+    "toy-search-self-certainty": {"reward": "self_certainty", **SEARCH, **CAREFUL},
+    "toy-search-random": {"reward": "random", **SEARCH},
 }

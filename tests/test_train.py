@@ -573,7 +573,7 @@ def test_truncation_and_a_reward_that_cannot_vary_are_said_loudly(arguments, cap
         ("--prompts-per-step 1000", "--prompts-per-step 1000"),
         ("--device cuda:99", "--device cuda:99"),
         ("--dtype float8", "--dtype float8"),
-        ("--model toy", "toy model reads toy problems only"),
+        ("--model toy", "reads problems of toy only"),
         ("--resume", "--resume"),
         ("--resume --overwrite", "--overwrite"),
         ("--eval-data nosuch.jsonl --eval-samples 1", "nosuch.jsonl"),
