@@ -70,7 +70,7 @@ class Settings:
     models: list[str] = flag(
         None, "toy, a run folder or a hub id; the base first", positional=True, nargs="+", metavar="MODEL"
     )
-    data: str = flag("toy", "toy, gsm8k, math, math500 (their test split) or a .jsonl / .jsonl.gz file")
+    data: str = flag("toy", "toy, arithmetic, gsm8k, math, math500 (the test split) or a .jsonl(.gz)")
     limit: int | None = flag(None, "how many problems, the first ones; default 180, with --recipe all", least=1)
     template: str | None = flag(None, "for all models; default qwen-boxed if the base has a chat template, else plain")
     # how samples are drawn
@@ -78,7 +78,7 @@ class Settings:
     samples: int = flag(64, "n, per problem: gives pass@k for k up to n (paper: 128 to 1,024)", least=1)
     temperature: float = flag(1.0, "paper: 0.6; training has 1; 0 is greedy", least=0)
     top_p: float = flag(1.0, "keep the likeliest tokens, up to this probability (paper: 0.95)", above=0, most=1)
-    max_new_tokens: int | None = flag(None, "default 80 on the toy, else 1,024, with --recipe 16,384", least=1)
+    max_new_tokens: int | None = flag(None, "default toy 80, arithmetic 48, else 1,024; --recipe 16,384", least=1)
     seed: int = flag(0, "of all random numbers", least=0)
     match_entropy: bool = flag(False, "compare also at the temperature that gives the base's entropy", **SWITCH)
     # what is measured and kept besides
@@ -107,10 +107,11 @@ def fill_in(settings: Settings) -> Settings:
     The template's default is not among them: it depends on the base model's tokenizer (`open_study`).
     """
     toy, recipe, limit = settings.data == "toy", settings.recipe is not None, settings.limit
-    longest = 80 if toy else 16_384 if recipe else 1024
+    longest = {"toy": 80, "arithmetic": 48}.get(settings.data, 16_384 if recipe else 1024)
     return dataclasses.replace(
         settings,
         models=[str(Path(model)) if Path(model).is_dir() else model for model in settings.models],  # no "/" at the end
+        template=settings.template or data.TEMPLATE_OF.get(settings.data),
         limit=180 if limit is None and (toy or not recipe) else limit,
         max_new_tokens=longest if settings.max_new_tokens is None else settings.max_new_tokens,
         dtype="float32" if toy and settings.dtype == "auto" else settings.dtype,  # the toy is too small to gain
