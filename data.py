@@ -1,10 +1,10 @@
 """data.py: what is a problem, where do problems come from, and what does the model see?
 
 A problem is a prompt, an answer and a kind; the kind names the checker in verify/. Problems come from the toy worlds,
-from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem into the tokens that the
-model continues. Templates follow the papers word for word, misprints included, because a base model's score depends on
-them: Qwen2.5-7B solves 61 % of MATH-500 with `qwen-boxed` and 35 % with `r1-zero` ("Does Reinforcement Learning Really
-Incentivize...", 2504.13837, Table 2, and an independent repetition).
+from running/arithmetic.py, from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem
+into the tokens that the model continues. Templates follow the papers word for word, misprints included, because a base
+model's score depends on them: Qwen2.5-7B solves 61 % of MATH-500 with `qwen-boxed` and 35 % with `r1-zero` ("Does
+Reinforcement Learning Really Incentivize...", 2504.13837, Table 2, and an independent repetition).
 
 Differs from the papers: a MATH solution that ends in two boxes ("$\\boxed{1}$ and $\\boxed{9}$") has an answer of two
 parts, and its last box holds only one of them. We drop and count such problems; the papers train on the wrong gold.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import toy
 import verify
+from running import arithmetic
 from running.files import BadInput, read_jsonl
 from running.rows import HUB, hub_rows, read_row
 
@@ -33,7 +34,7 @@ class Problem:
 
 
 def load_problems(name_or_path: str, split: str = "train", limit: int | None = None) -> list[Problem]:
-    """Problems by name (`toy`, `toy-search`, or one of HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
+    """Problems by name (toy.WORLDS, `arithmetic`, HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
 
     running/rows.py says which columns a file may have; `split` does not apply to a file. Rows without a usable gold are
     dropped with a warning that counts them; they are never scored as wrong. Raises BadInput.
@@ -41,10 +42,14 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
     if name_or_path in toy.WORLDS:
         world = toy.WORLDS[name_or_path]
         return [Problem(*pair, world.kind) for pair in world.make_problems(split, limit or world.number[split])]
+    if name_or_path == "arithmetic":
+        size = {"train": 400, "test": arithmetic.TEST_PROBLEMS}[split]
+        return [Problem(*pair, kind="number") for pair in arithmetic.make_problems(split, min(limit or size, size))]
     if name_or_path in HUB:
         rows = hub_rows(name_or_path, split)
     elif not Path(name_or_path).is_file():
-        raise BadInput(f"--data {name_or_path}: no such file, and not one of {', '.join([*toy.WORLDS, *HUB])}")
+        known = ", ".join([*toy.WORLDS, "arithmetic", *HUB])
+        raise BadInput(f"--data {name_or_path}: no such file, and not one of {known}")
     elif not name_or_path.endswith((".jsonl", ".jsonl.gz")):
         raise BadInput(f"--data {name_or_path}: not .jsonl or .jsonl.gz; convert it to one JSON object a line")
     else:
@@ -118,6 +123,7 @@ R1_ZERO = (
 # name -> a text with {problem} in it, or a list of chat messages for the tokenizer's own chat template
 TEMPLATES = {
     "plain": "{problem}",
+    "qa": "Q: {problem}\nA:",
     "r1-zero": R1_ZERO,
     # the evaluation of the limit of RLVR (2504.13837), after SimpleRL-Zoo: Qwen's chat, instruction after the question
     "qwen-boxed": [
@@ -130,6 +136,8 @@ TEMPLATES = {
     "intuitor-code": [("system", INTUITOR_CODE), ("user", CODE_REQUEST)],
     "code": [("user", "{problem}\n\nAnswer with the complete Python program between ```python and ```.")],
 }
+
+TEMPLATE_OF = {"arithmetic": "qa"}  # what --template is for these data, if it is not given
 
 
 def default_template(tokenizer, kind: str = "math") -> str:

@@ -65,6 +65,10 @@ MANY_PROMPTS = {"prompts_per_step": 128, "rollouts_per_prompt": 4}
 SEARCH = {"model": "toy-search"}
 TWO_PHRASES = {"rpr_divisor": 2.0}  # earn the full reward; the toy's text knows five of the forty
 
+# A real model of 135 M parameters: 24 steps of 12 x 8 rollouts. Here too, rewards without labels go more slowly.
+SMOLLM2 = {"model": "smollm2-warm", "steps": 24, "lr": 5e-6, "kl": 0.0}
+SMOLLM2_CAREFUL = {**SMOLLM2, "lr": 3e-6, "kl": 0.05}
+
 RECIPES = {  # behind each: where it is from, and the MATH-500 accuracy that the paper reports (the base model's)
     "grpo-1.5b": {"reward": "correct", **QWEN_1B, **INTUITOR_SMALL},  # Intuitor, Table 1: .560 (.090)
     "intuitor-1.5b": {"reward": "self_certainty", **QWEN_1B, **INTUITOR_SMALL},  # Table 1: .530 (.090)
@@ -103,4 +107,10 @@ RECIPES = {  # behind each: where it is from, and the MATH-500 accuracy that the
     "toy-search-plurality": {"reward": "plurality", **SEARCH},
     "toy-search-self-certainty": {"reward": "self_certainty", **SEARCH, **CAREFUL},
     "toy-search-random": {"reward": "random", **SEARCH},
+    # A real model, on a laptop
+    "smollm2-correct": {"reward": "correct", **SMOLLM2},
+    "smollm2-flip-40": {"reward": "correct", "flip": 0.4, **SMOLLM2},
+    "smollm2-plurality": {"reward": "plurality", **SMOLLM2},
+    "smollm2-rpr": {"reward": "rpr", **TWO_PHRASES, **SMOLLM2_CAREFUL},
+    "smollm2-self-certainty": {"reward": "self_certainty", **SMOLLM2_CAREFUL},
 }
