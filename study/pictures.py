@@ -36,7 +36,7 @@ def pass_at_k(content: dict, path: Path) -> None:
 
     The bands are the intervals of the base and the first trained model; more bands would hide each other.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 4.9), layout="constrained")
     draw_curves(axes, content["k"], content["models"], content.get("chance"), 5)
     for i, result in enumerate(list(content["models"].values())[:2]):
         if "interval_correct" in result:
@@ -44,8 +44,15 @@ def pass_at_k(content: dict, path: Path) -> None:
     axes.set_xticks(content["k"], [str(k) for k in content["k"]])
     axes.set(xlabel="k (tries)", ylabel="pass@k")
     axes.set_title(f"{content['problems']} problems, {content['samples']} samples each")
-    axes.legend(fontsize=9)
+    legend_above(figure, axes)
     save(figure, path)
+
+
+def legend_above(figure, axes) -> None:
+    """The names of the lines of `axes` above the picture, where they hide no line."""
+    lines, names = axes.get_legend_handles_labels()
+    columns = 1 if max(map(len, names)) > 50 else 2
+    figure.legend(lines, names, fontsize=9, ncols=columns, loc="outside upper center", frameon=False)
 
 
 def line_color(i: int) -> str:
@@ -66,7 +73,7 @@ def draw_curves(axes, ks: list[int], models: dict[str, dict], chance: dict | Non
         axes.plot(ks, chance["pass_at_k"], ":", color="0.45", linewidth=1.3, label=chance["name"], zorder=1)
     axes.set_xscale("log", base=2)  # a doubling of the tries is one step to the right
     axes.minorticks_off()
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(-0.03, 1.03)  # a curve at 0 or 1 is seen too
     axes.grid(alpha=0.3)
 
 
@@ -85,8 +92,7 @@ def by_group(content: dict, path: Path) -> None:
         axes.set_title(f"{name} ({len(group['problems'])})", fontsize=10)
     figure.supxlabel("k (tries)", fontsize=10)
     figure.supylabel("pass@k", fontsize=10)
-    lines, names = grid[0, 0].get_legend_handles_labels()
-    figure.legend(lines, names, fontsize=9, ncols=2, loc="outside upper center", frameon=False)
+    legend_above(figure, grid[0, 0])
     save(figure, path)
 
 

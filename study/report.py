@@ -122,8 +122,7 @@ def group_table(content: dict) -> Table:
     """
     base, *_ = called = short_names(content["models"])
     n, rows = content["samples"], []
-    columns = ["k=1", f"k={n}", "valid k=1", f"valid k={n}", "never", "base only", "trained only"]
-    columns += ["perplexity", "base says it"]
+    columns = ["k=1", f"k={n}", "valid k=1", f"valid k={n}", "never", "lost", "gained", "perplexity", "base says it"]
     for name, group in content["groups"].items():
         rows.append((f"{name}: {len(group['problems'])} problems", {}))
         under_base = {row["writer"]: row for row in group["perplexity"] if row["reader"] == base}
@@ -134,18 +133,16 @@ def group_table(content: dict) -> Table:
                     if curve := result.get(f"pass_at_k_{kind}"):
                         cells[f"{prefix}k={k}"] = f"{curve[i]:.3f}"
             if model in content["compared"]:
-                cells["base only"], cells["trained only"] = (
-                    str(result[f"{cell}_correct"]) for cell in ("base_only", "trained_only")
-                )
+                cells["lost"], cells["gained"] = str(result["base_only_correct"]), str(result["trained_only_correct"])
             if model in under_base and (median := under_base[model]["median"]):
                 cells["perplexity"], cells["base says it"] = f"{median:.2f}", one_in(under_base[model]["right_logp"])
             rows.append((f"  {called[model]}", cells))
         ends = (f"{group['chance'][i]:.3f}" for i in (0, -1))
         rows.append((f"  {content['chance']['name']}", dict(zip(columns[:2], ends, strict=True))))
     shown = [column for column in columns if any(column in cells for _, cells in rows)]
-    notes = [f"pass@k of right answers and of valid chains; problems never solved in {n} tries, or by one only."]
+    notes = [f"pass@k; problems never solved in {n} tries; solved by the base only: lost; by this model only: gained."]
     if "perplexity" in shown:
-        notes.append("Under the base: perplexity, and the chance that it says that very right response. Both medians.")
+        notes.append("Under the base: perplexity, and how likely it says this model's right response word for word.")
     grid = [[name, *(cells.get(column, "") for column in shown)] for name, cells in rows]
     return Table("Is it the same on easy and on hard problems?", notes, ["", *shown], grid, "groups.png")
 
@@ -213,9 +210,12 @@ def perplexity_table(content: dict) -> Table:
     for row in content["perplexity"]:
         quartiles = np.quantile(list(row["problems"].values()), [0.25, 0.5, 0.75])
         name = " under ".join(called.get(row[who], row[who]) for who in ("writer", "reader"))
-        rows.append([name, *(f"{value:.3f}" for value in quartiles)])
-    note = "Perplexity of responses, at temperature 1: quartiles of the problems' medians."
-    return Table("Could the base have said it?", [note], ["", "25 %", "50 %", "75 %"], rows, "perplexity.png")
+        right = list(row.get("right_logps", {}).values())
+        rows.append([name, *(f"{value:.3f}" for value in quartiles), one_in(np.median(right) if right else None)])
+    notes = ["Perplexity of responses, at temperature 1: quartiles of the problems' medians."]
+    notes.append("Word for word: how likely the reader says a right response, all of it as it is (median).")
+    columns = ["", "25 %", "50 %", "75 %", "word for word"]
+    return Table("Could the base have said it?", notes, columns, rows, "perplexity.png")
 
 
 def variety_table(content: dict) -> Table:

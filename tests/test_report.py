@@ -140,7 +140,7 @@ def test_the_groups_hold_every_problem_once_and_have_the_numbers_of_their_own_pr
 def test_the_table_of_groups_shows_them_under_each_other_and_is_left_out_where_there_are_none():
     content = six_problems()
     table = next(table for table in report.tables(content) if table.picture == "groups.png")
-    heads = ["k=1", "k=4", "never", "base only", "trained only", "perplexity", "base says it"]
+    heads = ["k=1", "k=4", "never", "lost", "gained", "perplexity", "base says it"]
     assert table.columns == ["", *heads]
     assert table.rows == [
         ["1 operation: 2 problems", "", "", "", "", "", "", ""],
@@ -159,7 +159,7 @@ def test_the_table_of_groups_shows_them_under_each_other_and_is_left_out_where_t
     table = next(table for table in report.tables(content) if table.picture == "groups.png")
     assert table.columns[:5] == ["", "k=1", "k=4", "valid k=1", "valid k=4"]
     assert table.rows[1][:5] == ["  base", "0.750", "1.000", "0.100", "0.300"]
-    longer = [[name.replace("trained", "toy-correct-seed0"), *cells] for name, *cells in table.rows]
+    longer = [[name.replace("trained", "toy-correct-seed0 at T=1.43"), *cells] for name, *cells in table.rows]
     assert max(map(len, report.as_text([table._replace(rows=longer)]).splitlines())) <= 120
     del content["groups"], content["chance"]
     assert not [table for table in report.tables(content) if table.picture == "groups.png"]
@@ -204,7 +204,7 @@ def test_numbers_stand_under_their_heads():
     content["compared"]["runs/trained"] = {**valid, **pair, "difference_valid": [-0.5, -0.5, -0.5]}
     medians = {str(i): float(i) for i in range(5)}
     content["perplexity"] = [
-        {"writer": "runs/trained", "reader": "base", "problems": medians},
+        {"writer": "runs/trained", "reader": "base", "problems": medians, "right_logps": {"0": np.log(1 / 16)}},
         {"writer": "teacher", "reader": "base", "problems": {"0": 7.0}},
     ]
     content["top_p"] = 0.95
@@ -224,8 +224,8 @@ def test_numbers_stand_under_their_heads():
         "truncated": "0.125",
     }
     assert found["Could the base have said it?"].rows == [
-        ["trained under base", "1.000", "2.000", "3.000"],
-        ["teacher under base", "7.000", "7.000", "7.000"],
+        ["trained under base", "1.000", "2.000", "3.000", "1 in 16"],
+        ["teacher under base", "7.000", "7.000", "7.000", "-"],
     ]
     table = found["What is solved in k tries?"]
     assert table.columns == ["", "k=1", "k=2", "k=4"]
