@@ -65,6 +65,8 @@ def idle_flags(settings) -> list[str]:
     read = set().union(*map(flags_of, names))
     if settings.reward_model and "correct" not in names:
         read -= {"flip", "flip_unit"}  # calibrate takes the model's scores then, and no verdict
+    if not settings.reward_model:
+        read -= {"calibrate_threshold", "calibrate_weight"}  # what is wrong earns its RPR then
     if settings.flip == 0:
         read -= {"flip_unit"}
     about_rewards = set().union(*map(flags_of, REWARDS))
@@ -123,14 +125,19 @@ def check_rewards(settings) -> None:
     if "reward_model" in reward_weights(settings.reward) and settings.reward_model is None:
         raise BadInput("--reward reward_model needs --reward-model: a folder, a hub id, or toy-0.75 on the toy")
     if idle := idle_flags(settings):
-        without = idle[0] == "flip_unit" and settings.flip == 0
-        reason = "without --flip" if without else f"with --reward {settings.reward}"
+        reason = f"with --reward {settings.reward}"
+        if idle[0] == "flip_unit" and settings.flip == 0:
+            reason = "without --flip"
+        if idle[0].startswith("calibrate") and not settings.reward_model:
+            reason = "without --reward calibrate and a --reward-model"
         raise BadInput(f"{shown(idle[0])}: has no effect {reason}; leave it out")
     accuracy = re.fullmatch(r"toy-(.*)", settings.reward_model or "")
     if accuracy and not re.fullmatch(r"0?\.[5-9]\d*", accuracy[1]):
         raise BadInput(f"--reward-model {settings.reward_model}: toy-A has an A from 0.5 (a coin) to 1; give toy-0.75")
     if accuracy and settings.data != "toy":
         raise BadInput(f"--reward-model {settings.reward_model}: knows toy problems only; give a folder or a hub id")
+    if settings.rpr_open_ended and settings.data == "toy":
+        raise BadInput("--rpr-open-ended: pays for <think> and <answer>, which the toy cannot write; leave it out")
 
 
 def resumed(settings, given: set[str]):
