@@ -71,7 +71,7 @@ class Settings:
         None, "toy, a run folder or a hub id; the base first", positional=True, nargs="+", metavar="MODEL"
     )
     data: str = flag("toy", "toy, gsm8k, math, math500 (their test split) or a .jsonl / .jsonl.gz file")
-    limit: int | None = flag(None, "how many problems, the first ones; default 180, with --recipe all", least=1)
+    limit: int | None = flag(None, "problems, the first ones; default 180, with --recipe or if greedy all", least=1)
     template: str | None = flag(None, "for all models; default qwen-boxed if the base has a chat template, else plain")
     # how samples are drawn
     recipe: str | None = flag(None, "limit-of-rlvr: the paper's sampling; flags you add override it")
@@ -107,11 +107,12 @@ def fill_in(settings: Settings) -> Settings:
     The template's default is not among them: it depends on the base model's tokenizer (`open_study`).
     """
     toy, recipe, limit = settings.data == "toy", settings.recipe is not None, settings.limit
+    whole = not toy and (recipe or settings.temperature == 0)  # a greedy accuracy is compared with published ones
     longest = 80 if toy else 16_384 if recipe else 1024
     return dataclasses.replace(
         settings,
         models=[str(Path(model)) if Path(model).is_dir() else model for model in settings.models],  # no "/" at the end
-        limit=180 if limit is None and (toy or not recipe) else limit,
+        limit=180 if limit is None and not whole else limit,
         max_new_tokens=longest if settings.max_new_tokens is None else settings.max_new_tokens,
         dtype="float32" if toy and settings.dtype == "auto" else settings.dtype,  # the toy is too small to gain
     )

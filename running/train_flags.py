@@ -33,7 +33,7 @@ TOY = {
 }
 REAL = {"rollouts_per_prompt": 8, "max_new_tokens": 512, "lr": 1e-6, "eval_samples": 8, "dtype": "auto"}
 # What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
-HOW_FAR = {"run", "steps", "eval_data", "eval_samples", "eval_limit"}
+HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit"}
 HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}
 
 
@@ -88,7 +88,14 @@ def read_command_line(settings_class, argv) -> tuple:
         defaults = {f.name: f.default for f in fields(settings)}
         for name in set(idle_flags(settings)) - given:
             setattr(settings, name, defaults[name])
+    check_eval(settings, given)
     return settings, given | set(RECIPES.get(settings.recipe, {})), switches
+
+
+def check_eval(settings, given: set[str]) -> None:
+    """Raise BadInput for a number of samples where each problem has one greedy completion."""
+    if settings.eval == "greedy" and "eval_samples" in given and settings.eval_samples != 0:
+        raise BadInput("--eval-samples: has no effect with --eval greedy; leave one of them out")
 
 
 def complete(settings) -> None:
@@ -100,6 +107,8 @@ def complete(settings) -> None:
     for name, value in defaults.items():
         if getattr(settings, name) is None:
             setattr(settings, name, value)
+    if settings.eval_limit is None and settings.eval == "samples":
+        settings.eval_limit = 180
     if settings.data is None:
         raise BadInput(f"--model {settings.model} needs --data: gsm8k, math or a .jsonl file")
     if is_toy and settings.data != "toy":
@@ -152,12 +161,15 @@ def resumed(settings, given: set[str]):
     free = HOW_FAR | HOW_FAST
     if old.schedule == "cosine":  # where it ends is part of a cosine
         free = free - {"steps"}
+    if "eval" in given:
+        given = given | {"eval_limit"}  # whose default depends on it
     for name in given:
         if name in free:
             setattr(old, name, getattr(settings, name))
         elif getattr(old, name) != getattr(settings, name):
             held = f"{shown(name)} {getattr(old, name)}"
             raise BadInput(f"--resume: {settings.run} has {held} and keeps it; leave {shown(name)} out")
+    check_eval(old, given)
     old.run = settings.run
     return old
 
