@@ -1,11 +1,11 @@
 """data.py: what is a problem, where do problems come from, and what does the model see?
 
-A problem is a prompt, an answer and a kind; the kind names the checker in verify/. Problems come from the toy world,
-from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem into the tokens that the
-model continues. Templates follow the papers word for word, misprints included, because a base model's score depends on
-them: on MATH-500, Qwen2.5-7B solves 61 % with `qwen-boxed` (an independent repetition of "Does Reinforcement Learning
-Really Incentivize...", 2504.13837), but 35 % with that paper's own think/answer prompt (its Table 2), which we do not
-have. `r1-zero` is a third one, from which the noisy-reward paper starts at 5 % (2505.22653).
+A problem is a prompt, an answer and a kind; the kind names the checker in verify/. Problems come from the toy worlds,
+from running/arithmetic.py, from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem
+into the tokens that the model continues. Templates follow the papers word for word, misprints included, because a base
+model's score depends on them: on MATH-500, Qwen2.5-7B solves 61 % with `qwen-boxed` (an independent repetition of "Does
+Reinforcement Learning Really Incentivize...", 2504.13837), but 35 % with that paper's own think/answer prompt (its
+Table 2), which is not here. `r1-zero` is a third prompt, with which the noisy-reward paper starts at 5 % (2505.22653).
 
 Differs from the papers: a MATH solution that ends in two boxes ("$\\boxed{1}$ and $\\boxed{9}$") has an answer of two
 parts, and its last box holds only one of them. We drop and count such problems; the papers train on the wrong gold.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import toy
 import verify
+from running import arithmetic
 from running.files import BadInput, read_jsonl
 from running.rows import HUB, hub_rows, read_row
 
@@ -34,18 +35,22 @@ class Problem:
 
 
 def load_problems(name_or_path: str, split: str = "train", limit: int | None = None) -> list[Problem]:
-    """Problems by name (`toy`, or one of HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
+    """Problems by name (toy.WORLDS, `arithmetic`, HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
 
     running/rows.py says which columns a file may have; `split` does not apply to a file. Rows without a usable gold are
     dropped with a warning that counts them; they are never scored as wrong. Raises BadInput.
     """
-    if name_or_path == "toy":
-        number = limit or {"train": 640, "test": 180}[split]  # 160 of each 1..4, 30 of each 1..6 operations
-        return [Problem(*pair, kind="number") for pair in toy.make_problems(split, number)]
+    if name_or_path in toy.WORLDS:
+        world = toy.WORLDS[name_or_path]
+        return [Problem(*pair, world.kind) for pair in world.make_problems(split, limit or world.number[split])]
+    if name_or_path == "arithmetic":
+        size = {"train": 400, "test": arithmetic.TEST_PROBLEMS}[split]
+        return [Problem(*pair, kind="number") for pair in arithmetic.make_problems(split, min(limit or size, size))]
     if name_or_path in HUB:
         rows = hub_rows(name_or_path, split)
     elif not Path(name_or_path).is_file():
-        raise BadInput(f"--data {name_or_path}: no such file, and not one of toy, {', '.join(HUB)}")
+        known = ", ".join([*toy.WORLDS, "arithmetic", *HUB])
+        raise BadInput(f"--data {name_or_path}: no such file, and not one of {known}")
     elif not name_or_path.endswith((".jsonl", ".jsonl.gz")):
         raise BadInput(f"--data {name_or_path}: not .jsonl or .jsonl.gz; convert it to one JSON object a line")
     else:
@@ -119,6 +124,7 @@ R1_ZERO = (
 # name -> a text with {problem} in it, or a list of chat messages for the tokenizer's own chat template
 TEMPLATES = {
     "plain": "{problem}",
+    "qa": "Q: {problem}\nA:",
     "r1-zero": R1_ZERO,
     # the evaluation of the limit of RLVR (2504.13837), after SimpleRL-Zoo: Qwen's chat, instruction after the question
     "qwen-boxed": [
@@ -131,6 +137,8 @@ TEMPLATES = {
     "intuitor-code": [("system", INTUITOR_CODE), ("user", CODE_REQUEST)],
     "code": [("user", "{problem}\n\nAnswer with the complete Python program between ```python and ```.")],
 }
+
+TEMPLATE_OF = {"arithmetic": "qa"}  # what --template is for these data, if it is not given
 
 
 def default_template(tokenizer, kind: str = "math") -> str:

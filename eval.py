@@ -32,10 +32,12 @@ from functools import partial
 from pathlib import Path
 
 import data
+import toy
 from running import flags
 from running.files import BadInput
 from running.flags import flag
-from running.models import resolve_device
+from running.folder import read_config
+from running.models import own_data, resolve_device
 from study import analysis, entropy, folder, page, perplexity, report, samples
 from study.pictures import PICTURES
 
@@ -70,7 +72,9 @@ class Settings:
     models: list[str] = flag(
         None, "toy, a run folder or a hub id; the base first", positional=True, nargs="+", metavar="MODEL"
     )
-    data: str = flag("toy", "toy, gsm8k, math, math500 (their test split) or a .jsonl / .jsonl.gz file")
+    data: str | None = flag(
+        None, "toy, toy-search, arithmetic, gsm8k, math, math500 or a .jsonl(.gz) file; default the base model's own"
+    )
     limit: int | None = flag(None, "problems, the first ones; default 180, with --recipe or if greedy all", least=1)
     template: str | None = flag(None, "for all models; default qwen-boxed if the base has a chat template, else plain")
     # how samples are drawn
@@ -78,7 +82,7 @@ class Settings:
     samples: int = flag(64, "n, per problem: gives pass@k for k up to n (paper: 128 to 1,024)", least=1)
     temperature: float = flag(1.0, "paper: 0.6; training has 1; 0 is greedy", least=0)
     top_p: float = flag(1.0, "keep the likeliest tokens, up to this probability (paper: 0.95)", above=0, most=1)
-    max_new_tokens: int | None = flag(None, "default 80 on the toy, else 1,024, with --recipe 16,384", least=1)
+    max_new_tokens: int | None = flag(None, "default toy 80, arithmetic 48, else 1,024; --recipe 16,384", least=1)
     seed: int = flag(0, "of all random numbers", least=0)
     match_entropy: bool = flag(False, "compare also at the temperature that gives the base's entropy", **SWITCH)
     # what is measured and kept besides
@@ -106,15 +110,20 @@ def fill_in(settings: Settings) -> Settings:
 
     The template's default is not among them: it depends on the base model's tokenizer (`open_study`).
     """
-    toy, recipe, limit = settings.data == "toy", settings.recipe is not None, settings.limit
-    whole = not toy and (recipe or settings.temperature == 0)  # a greedy accuracy is compared with published ones
-    longest = 80 if toy else 16_384 if recipe else 1024
+    base, recipe, limit = settings.models[0], settings.recipe is not None, settings.limit
+    # An embedded model's own problems; for a run of train.py, those that it was compared on.
+    name = settings.data or own_data(base) or read_config(Path(base)).get("minreason", {}).get("eval_data") or "toy"
+    longest = 80 if name in toy.WORLDS else 48 if name == "arithmetic" else 16_384 if recipe else 1024
+    small = name in toy.WORLDS  # too small to gain from bfloat16
+    whole = not small and (recipe or settings.temperature == 0)  # a greedy accuracy is compared with published ones
     return dataclasses.replace(
         settings,
+        data=name,
         models=[str(Path(model)) if Path(model).is_dir() else model for model in settings.models],  # no "/" at the end
+        template=settings.template or data.TEMPLATE_OF.get(name),
         limit=180 if limit is None and not whole else limit,
         max_new_tokens=longest if settings.max_new_tokens is None else settings.max_new_tokens,
-        dtype="float32" if toy and settings.dtype == "auto" else settings.dtype,  # the toy is too small to gain
+        dtype="float32" if small and settings.dtype == "auto" else settings.dtype,
     )
 
 
@@ -152,19 +161,20 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     """
     settings = fill_in(settings)
     check(settings)
-    # Only the toy's reasoning can be checked by a function, and only the toy has a teacher of its own.
-    toy, out, n, number = settings.data == "toy", Path(settings.out), settings.samples, settings.perplexity
+    # Only a toy world's reasoning can be checked by a function, and only such a world has a teacher of its own.
+    world, out, n, number = toy.WORLDS.get(settings.data), Path(settings.out), settings.samples, settings.perplexity
+    valid, solve = (world.valid, world.solve) if world else (None, None)
     device, dtype = resolve_device(settings.device, settings.dtype)
     problems = data.load_problems(settings.data, "test", settings.limit)
     data.check_code_execution(problems, settings.allow_code_execution)
-    teacher = perplexity.teacher_responses(problems, settings.teacher, number, toy)
+    teacher = perplexity.teacher_responses(problems, settings.teacher, number, solve)
 
     # What the files below call, with the settings bound once: load a model by its name; grade its samples.
     sampling = samples.Sampling(
         n, settings.temperature, settings.top_p, settings.max_new_tokens, settings.rows, settings.seed
     )
     load = partial(samples.ready_model, problems=problems, sampling=sampling, device=device, dtype=dtype)
-    grade = partial(samples.add_verdicts, problems=problems, run_code=settings.allow_code_execution, chains=toy)
+    grade = partial(samples.add_verdicts, problems=problems, run_code=settings.allow_code_execution, valid=valid)
 
     described = open_study(settings, problems, load, str(dtype).removeprefix("torch."), replace)
     load = partial(load, template=described["template"])  # every model gets the prompts that the base gets
@@ -183,7 +193,7 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
         return None
 
     # Count, put the counts through passk.py, and ask the models how likely they find the responses.
-    tallies = analysis.count(entries, problems, n, out, number, toy)
+    tallies = analysis.count(entries, problems, n, out, number, valid is not None)
     content = described | analysis.analyse(entries, tallies, problems, n, described["template"])
     shown = [record for tally in tallies.values() for record in tally.kept]  # on the page
     if settings.regrade:  # new verdicts do not change a perplexity

@@ -1,10 +1,9 @@
-"""toy.py: what is the smallest world in which all three papers can be seen?
+"""toy.py: what are the smallest worlds in which the three papers can be seen?
 
-Problems are chains of one-digit numbers such as `7+8*3-4=`, worked strictly from left to right (no precedence):
-7+8 = 15, 15*3 = 45, 45-4 = 41. Every intermediate value lies in 0..99. The answer is written `\\boxed{41}`.
-
-The base model is a Qwen2 of 0.4 M parameters that has read text with three habits. Most of the time it read mostly
-reasoning, which teaches it arithmetic; at the end it read them mixed as HABITS says, and so it writes:
+**The chain world**, `--model toy`. Problems are chains of one-digit numbers such as `7+8*3-4=`, worked strictly from
+left to right (no precedence): 7+8 = 15, 15*3 = 45, 45-4 = 41. The answer is written `\\boxed{41}`. The base model is a
+Qwen2 of 0.4 M parameters that has read text with three habits. Most of the time it read mostly reasoning, which teaches
+it arithmetic; at the end it read them mixed as HABITS says, and so it writes:
 
     direct   7+8*3-4=\\boxed{41}                                                              answers at once
     reason   7+8*3-4=first, 7+8=15 next, 15*3=45 finally, 45-4=41 thus \\boxed{41}            works step by step
@@ -12,45 +11,62 @@ reasoning, which teaches it arithmetic; at the end it read them mixed as HABITS 
 
 The documents are right, but for SLIP: each step of a reasoning document goes wrong with that probability, and the chain
 goes on from the wrong value, as careless people do. The model cannot do two operations in its head, so "direct" is
-nearly always wrong beyond one, "reason" is mostly right, and "ramble" earns nothing.
+nearly always wrong beyond one, "reason" is mostly right, and "ramble" earns nothing. The connectives (`first, ` `next,
+` `finally, ` `thus` `therefore`) are phrases of the reasoning pattern reward of "The Climb Carves Wisdom Deeper Than
+the Summit", so that the same reward code runs here and on Qwen2.5. It is the world for rewards without labels.
 
 **This world is built so that reasoning is latent in the base model and rarely chosen.** That is what the papers find in
 their base models, on purpose made true here: reinforcement learning can only select among habits that are already
 there. Nothing seen in this world proves that the same holds for a large model; it shows the mechanism, in a minute.
 
-The connectives (`first, ` `next, ` `finally, ` `thus` `therefore`) are phrases of the reasoning pattern reward of "The
-Climb Carves Wisdom Deeper Than the Summit", so that the same reward code runs here and on Qwen2.5.
+**The search world**, `--model toy-search`, is the Countdown game with a running value: `3,7,8,2:58 ` asks to reach 58
+from four numbers, each used once, and `3*7=21 21+8=29 29*2=58` does. In the chain world an answer can be guessed: it is
+one of a hundred. Here the answer is its own proof, and what a model solves in many tries is what it can find. How often
+a blind search finds a solution is known exactly (`search_chance`). It is the world for "Does Reinforcement Learning
+Really Incentivize Reasoning Capacity in LLMs Beyond the Base Model?".
 
-Train and test problems are disjoint by construction: a hash of the text of a problem says to which split it belongs,
-and neither the base model nor reinforcement learning is ever given a problem of the other split. (A single step such as
-7+8=15 is everywhere, as the addition table is: of one operation there are only 207 problems in all.)
+In both worlds every value lies in 0..99. Train and test problems are disjoint by construction: a hash of a problem says
+to which split it belongs (in the search world whatever the order of its numbers), and neither the base model nor
+reinforcement learning is ever given a problem of the other split. (A single step such as 7+8=15 is everywhere, as the
+addition table is: of one operation there are only 207 chains in all.)
 """
 
 import hashlib
+import itertools
+import json
 import random
 import re
-from functools import partial
+from collections import Counter
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
-from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
-from transformers import AddedToken, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+from transformers import AddedToken, Qwen2ForCausalLM, Qwen2Tokenizer
 
+from running import pretraining
 from running.files import made_once
+
+PAD, EOS = "<pad>", "<eos>"
+HIGHEST = 99  # the largest value of any step; the smallest is 0
+
+
+def split_of(problem: str) -> str:
+    """`"train"` or `"test"` (one in five), from a hash of the text: a problem can never be in both."""
+    return "test" if hashlib.sha256(problem.encode()).digest()[0] % 5 == 0 else "train"
+
+
+def result_of(left: int, operator: str, right: int) -> int:
+    """The result of one step."""
+    return {"+": left + right, "-": left - right, "*": left * right}[operator]
+
+
+# --- the chain world: problems --------------------------------------------------------------------------------------
 
 TRAIN_OPERATIONS = (1, 2, 3, 4)  # what the base model has read and what reinforcement learning trains on
 TEST_OPERATIONS = (1, 2, 3, 4, 5, 6)  # 5 and 6 were never seen by anyone
 HABITS = {"direct": 0.45, "reason": 0.35, "ramble": 0.20}
 SLIP = 0.01  # probability that one written step of a reasoning document is wrong
-
-PAD, EOS = "<pad>", "<eos>"
-SIGNS = "0123456789+-*="
-WORDS = ["first, ", " next, ", " finally, ", " thus ", " therefore ", "hmm, ", " and ", " or ", "\\boxed{", "}"]
-
-
-# --- problems -------------------------------------------------------------------------------------------------------
 
 
 def steps(expression: str) -> list[tuple[int, str, int, int]]:
@@ -58,15 +74,10 @@ def steps(expression: str) -> list[tuple[int, str, int, int]]:
     numbers = [int(n) for n in re.findall(r"\d+", expression)]
     worked, value = [], numbers[0]
     for operator, right in zip(re.findall(r"[-+*]", expression), numbers[1:], strict=True):
-        result = {"+": value + right, "-": value - right, "*": value * right}[operator]
+        result = result_of(value, operator, right)
         worked.append((value, operator, right, result))
         value = result
     return worked
-
-
-def split_of(expression: str) -> str:
-    """`"train"` or `"test"` (one in five), from a hash of the text: a problem can never be in both."""
-    return "test" if hashlib.sha256(expression.encode()).digest()[0] % 5 == 0 else "train"
 
 
 def make_expression(rng: random.Random, operations: int, split: str) -> str:
@@ -77,8 +88,8 @@ def make_expression(rng: random.Random, operations: int, split: str) -> str:
         for _ in range(operations):
             while True:
                 operator, right = rng.choice("+-*"), rng.randint(1, 9)
-                result = steps(f"{value}{operator}{right}")[0][3]
-                if 0 <= result <= 99:
+                result = result_of(value, operator, right)
+                if 0 <= result <= HIGHEST:
                     break
             text, value = f"{text}{operator}{right}", result
         if split_of(text + "=") == split:
@@ -120,7 +131,13 @@ def valid_chain(completion: str, problem) -> bool:
     return written == worked and boxed.startswith(f"{worked[-1][3]}}}")
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
+def operations(expression: str) -> str:
+    """How hard a chain is: "1 operation", "2 operations" ..."""
+    number = len(steps(expression))
+    return f"{number} operation" + "s" * (number > 1)
+
+
+# --- the chain world: text ------------------------------------------------------------------------------------------
 
 
 def reason(expression: str, rng: random.Random, slip: float = 0.0) -> str:
@@ -129,9 +146,9 @@ def reason(expression: str, rng: random.Random, slip: float = 0.0) -> str:
     value, parts = worked[0][0], []
     for i, (_, operator, right, _) in enumerate(worked):
         # After a slip the true result may lie outside of 0..99. It is clamped, so that two digits are always enough.
-        result = min(max(steps(f"{value}{operator}{right}")[0][3], 0), 99)
+        result = min(max(result_of(value, operator, right), 0), HIGHEST)
         if rng.random() < slip:
-            result = rng.choice([r for r in (result - 10, result - 1, result + 1, result + 10) if 0 <= r <= 99])
+            result = rng.choice([r for r in (result - 10, result - 1, result + 1, result + 10) if 0 <= r <= HIGHEST])
         connective = "first, " if i == 0 else " finally, " if i == len(worked) - 1 else " next, "
         parts.append(f"{connective}{value}{operator}{right}={result}")
         value = result
@@ -157,21 +174,127 @@ def completion_of(expression: str, habit: str, rng: random.Random) -> str:
 complete = completion_of  # until running/toy_reward_model.py calls it by its new name
 
 
-def make_tokenizer() -> Qwen2Tokenizer:
-    """One token for each digit, sign and connective. Text of the toy world survives encoding and decoding exactly.
+def chain_documents(rng: random.Random, number: int, progress: float) -> list[tuple[str, str]]:
+    """What the base model reads: (prompt, completion) pairs. progress: how much of its training is over, 0 .. 1.
 
-    The class is Qwen2's own (a byte-level BPE, here without merges), because AutoTokenizer builds that one for any
-    Qwen2 model, whatever class wrote the files. It drops characters that it does not know: the toy model can read
-    nothing but toy text.
+    At first nearly all documents reason, because only they teach arithmetic; the last fifth has the shares of HABITS.
     """
-    tokenizer = Qwen2Tokenizer(
-        vocab={t: i for i, t in enumerate([PAD, EOS, *SIGNS])}, merges=[], unk_token=None, eos_token=EOS, pad_token=PAD
-    )
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
-    return tokenizer
+    reason_share = 0.95 if progress < 0.8 else HABITS["reason"]
+    rest = (1 - reason_share) / (1 - HABITS["reason"])  # the other habits keep their proportions
+    shares = {habit: reason_share if habit == "reason" else share * rest for habit, share in HABITS.items()}
+    expressions = [make_expression(rng, rng.choice(TRAIN_OPERATIONS), "train") for _ in range(number)]
+    habits = rng.choices(list(shares), list(shares.values()), k=number)
+    return [(e, completion_of(e, habit, rng)) for e, habit in zip(expressions, habits, strict=True)]
 
 
-# --- the base model -------------------------------------------------------------------------------------------------
+# --- the search world -----------------------------------------------------------------------------------------------
+
+NUMBERS = 4  # in a puzzle, each 1..9
+FAILED = 0.3  # share of the documents, in the last fifth of the training, whose attempt is for another target
+LOWEST_TARGET = 10
+
+
+def puzzle_of(prompt: str) -> tuple[list[int], int]:
+    """The numbers and the target of a prompt such as `3,7,8,2:58 `."""
+    numbers, target = prompt.split(":")
+    return [int(number) for number in numbers.split(",")], int(target)
+
+
+def random_search(numbers: list[int], rng: random.Random) -> tuple[str, int]:
+    """A chain of steps and its last value: a random order, random operators, drawn again until it stays in 0..99.
+
+    So each legal pair of an order and operators is as likely as any other.
+    """
+    while True:
+        order = rng.sample(numbers, len(numbers))
+        value, written = order[0], []
+        for right in order[1:]:
+            operator = rng.choice("+-*")
+            result = result_of(value, operator, right)
+            written.append(f"{value}{operator}{right}={result}")
+            value = result
+            if not 0 <= value <= HIGHEST:
+                break
+        else:
+            return " ".join(written), value
+
+
+@cache
+def search_results(numbers: tuple[int, ...]) -> Counter:
+    """Over all legal chains of these numbers: how many end in each value."""
+    values = Counter()
+    for order in itertools.permutations(numbers):
+        ends = [order[0]]
+        for right in order[1:]:
+            ends = [r for left in ends for op in "+-*" if 0 <= (r := result_of(left, op, right)) <= HIGHEST]
+        values.update(ends)
+    return values
+
+
+def search_chance(prompt: str) -> float:
+    """The probability that one try of random_search solves this puzzle: exact, by counting all legal chains."""
+    numbers, target = puzzle_of(prompt)
+    results = search_results(tuple(sorted(numbers)))
+    return results[target] / results.total()
+
+
+def make_puzzle(rng: random.Random, split: str) -> tuple[str, str]:
+    """(prompt, a solution) of a random puzzle of that split. Its target is what a random chain ends in."""
+    while True:
+        numbers = [rng.randint(1, 9) for _ in range(NUMBERS)]
+        solution, target = random_search(numbers, rng)
+        # Whatever the order of the numbers, it is the same puzzle.
+        if target >= LOWEST_TARGET and split_of(f"{sorted(numbers)}:{target}") == split:
+            return f"{','.join(map(str, numbers))}:{target} ", solution
+
+
+def make_puzzles(split: str, limit: int, seed: int = 0) -> list[tuple[str, str]]:
+    """`limit` different (prompt, answer) pairs of a split. The answer is what verify.answers.search_equal checks by."""
+    rng, puzzles = random.Random(f"search-{split}-{seed}"), {}
+    while len(puzzles) < limit:
+        prompt, _ = make_puzzle(rng, split)
+        numbers, target = puzzle_of(prompt)
+        puzzles.setdefault((*sorted(numbers), target), (prompt, json.dumps({"target": target, "nums": numbers})))
+    return list(puzzles.values())
+
+
+def search_documents(rng: random.Random, number: int, progress: float) -> list[tuple[str, str]]:
+    """What the base model reads: solved puzzles, and in the last fifth some attempts that (mostly) miss the target."""
+    puzzles = [make_puzzle(rng, "train") for _ in range(number)]
+    failed = FAILED if progress >= 0.8 else 0.0
+    return [
+        (prompt, random_search(puzzle_of(prompt)[0], rng)[0] if rng.random() < failed else solution)
+        for prompt, solution in puzzles
+    ]
+
+
+def solve(prompt: str, rng: random.Random) -> str:
+    """A random one of a puzzle's solutions."""
+    numbers, target = puzzle_of(prompt)
+    while True:
+        solution, value = random_search(numbers, rng)
+        if value == target:
+            return solution
+
+
+# --- both worlds ----------------------------------------------------------------------------------------------------
+
+
+class World(NamedTuple):
+    """What the other files need to know of a world. Its name is what --data calls it."""
+
+    make_problems: Callable  # (split, limit) -> (prompt, answer) pairs
+    number: dict[str, int]  # of problems in each split
+    kind: str  # of their checker, in verify/
+    group: Callable | None  # prompt -> how hard it is, for tables
+    chance: Callable  # prompt -> the probability that one blind try is right
+    valid: Callable | None  # (completion, prompt) -> not just right, but for a reason? None where that is the same
+    solve: Callable  # (prompt, random.Random) -> a right completion
+    documents: pretraining.Writer  # what its base model reads
+    signs: str  # tokens of one character
+    words: tuple[str, ...]  # longer ones
+    base_model: dict  # its sizes, and how it is trained
+
 
 BASE_MODEL = {
     "hidden_size": 128,
@@ -181,86 +304,89 @@ BASE_MODEL = {
     "num_key_value_heads": 2,
     "steps": 500,
     "documents_per_step": 64,
-    # At first nearly all documents reason, because only they teach arithmetic; the last fifth has the shares of HABITS.
-    "reason_share_at_first": 0.95,
-    "habits_from": 0.8,
-    "muon_lr": 0.02,  # for the matrices of the layers
-    "adamw_lr": 5e-3,  # for the embedding and the norms
+    "muon_lr": 0.02,
+    "adamw_lr": 5e-3,
 }
-BASES = {"toy": {}, "toy-weak": {"steps": 250}}  # name for --model -> what differs from BASE_MODEL
+WORDS = ("first, ", " next, ", " finally, ", " thus ", " therefore ", "hmm, ", " and ", " or ", "\\boxed{", "}")
+WORLDS = {
+    "toy": World(
+        make_problems=make_problems,
+        number={"train": 640, "test": 180},  # 160 of each 1..4, 30 of each 1..6 operations
+        kind="number",
+        group=operations,
+        chance=lambda prompt: 1 / (HIGHEST + 1),  # every answer lies in 0..99
+        valid=valid_chain,
+        solve=reason,
+        documents=chain_documents,
+        signs="0123456789+-*=",
+        words=WORDS,
+        base_model=BASE_MODEL,
+    ),
+    "toy-search": World(
+        make_problems=make_puzzles,
+        number={"train": 1024, "test": 180},
+        kind="search",
+        group=None,
+        chance=search_chance,
+        valid=None,  # a right answer is a valid chain
+        solve=solve,
+        documents=search_documents,
+        signs="0123456789+-*=:,",
+        words=(" ",),
+        base_model={**BASE_MODEL, "steps": 600, "documents_per_step": 128},
+    ),
+}
+BASES = {  # name for --model -> (its world, what differs from the world's base model)
+    "toy": ("toy", {}),
+    "toy-weak": ("toy", {"steps": 250}),
+    "toy-search": ("toy-search", {}),
+}
 
 
-def base_model(folder: str | Path = "runs", seed: int = 0, **changes) -> Path:
-    """The folder of the trained base model. The first call trains it, in less than a minute on two cores.
+def make_tokenizer(world: str = "toy") -> Qwen2Tokenizer:
+    """One token for each digit, sign and word of a world. Its text survives encoding and decoding exactly.
 
-    `changes` override BASE_MODEL. Load it as any checkpoint, by AutoModelForCausalLM.from_pretrained.
+    The class is Qwen2's own (a byte-level BPE, here without merges), because AutoTokenizer builds that one for any
+    Qwen2 model, whatever class wrote the files. It drops characters that it does not know: a toy model can read
+    nothing but the text of its world.
+    """
+    tokens = {token: i for i, token in enumerate([PAD, EOS, *WORLDS[world].signs])}
+    tokenizer = Qwen2Tokenizer(vocab=tokens, merges=[], unk_token=None, eos_token=EOS, pad_token=PAD)
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in WORLDS[world].words])
+    return tokenizer
+
+
+def world_of(name: str) -> str | None:
+    """The world of a base model's name, None for any other name. `toy-search@1` is toy-search made with seed 1.
+
+    What a study finds may hang on its base model: a second one tells more than a third seed of training.
+    """
+    base, at, seed = name.partition("@")
+    return BASES[base][0] if base in BASES and (not at or re.fullmatch(r"\d{1,9}", seed)) else None
+
+
+def path_of(name: str) -> str | None:
+    """The folder of the base model of that name, made if need be; None for any other name."""
+    if world_of(name) is None:
+        return None
+    base, _, seed = name.partition("@")
+    world, changes = BASES[base]
+    return str(base_model(seed=int(seed or 0), world=world, **changes))
+
+
+def base_model(folder: str | Path = "runs", seed: int = 0, world: str = "toy", **changes) -> Path:
+    """The folder of a world's trained base model. The first call trains it, in about a minute on two cores.
+
+    `changes` override the world's base_model. Load it as any checkpoint, by AutoModelForCausalLM.from_pretrained.
     """
     if unknown := set(changes) - set(BASE_MODEL):
         raise ValueError(f"the toy base model has no {', '.join(sorted(unknown))}; it has {', '.join(BASE_MODEL)}")
-    design = {**BASE_MODEL, **changes}
-    make = partial(train_base_model, design, seed)
-    return made_once(folder, "toy-base", [design, seed], [Path(__file__)], make)
+    design = {**WORLDS[world].base_model, **changes}
+    make = partial(train_base_model, design, seed, world)
+    return made_once(folder, f"{world}-base", [design, seed], [Path(__file__), Path(pretraining.__file__)], make)
 
 
-def train_base_model(design: dict, seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
+def train_base_model(design: dict, seed: int, world: str = "toy") -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
     """Next-token prediction on freshly written documents. `design` is as BASE_MODEL; (policy, tokenizer) comes back."""
-    tokenizer, rng = make_tokenizer(), random.Random(seed)
-    config = Qwen2Config(
-        **{name: size for name, size in design.items() if name.startswith(("hidden", "intermediate", "num"))},
-        vocab_size=len(tokenizer),
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):  # the weights come from this seed; the caller's random stream stays put
-        torch.manual_seed(seed)
-        policy = Qwen2ForCausalLM(config)
-    # Muon makes the update of a matrix orthogonal. After 500 steps the loss is .36 nats a token; with AdamW alone, .43.
-    matrices = [p for p in policy.model.layers.parameters() if p.ndim == 2]
-    others = [p for p in policy.parameters() if all(p is not m for m in matrices)]
-    muon = torch.optim.Muon(matrices, lr=design["muon_lr"], weight_decay=0.0)
-    adamw = torch.optim.AdamW(others, lr=design["adamw_lr"], weight_decay=0.0)
-    # Ten steps of warm-up, then linear decay to zero.
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda s: min(1, (s + 1) / 10) * (1 - s / design["steps"]))
-        for o in (muon, adamw)
-    ]
-    bar = tqdm(range(design["steps"]), desc="toy base model", unit="step")
-    for step in bar:
-        early = step < design["habits_from"] * design["steps"]
-        reason_share = design["reason_share_at_first"] if early else HABITS["reason"]
-        loss = 0.0  # summed over the tokens of the step
-        for token_ids, labels in batches(tokenizer, rng, design["documents_per_step"], reason_share):
-            logits = policy(input_ids=token_ids, use_cache=False).logits  # [n, S, V]; V is 26 here
-            part = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
-            part.backward()
-            loss += part.item()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)  # also makes the sum over tokens as good as a mean
-        for optimizer, schedule in zip((muon, adamw), schedules, strict=True):
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-        bar.set_postfix(loss=f"{loss / design['documents_per_step']:.2f}")
-    return policy.eval(), tokenizer
-
-
-def batches(tokenizer, rng: random.Random, documents: int, reason_share: float):
-    """The documents of one step as three pairs of token_ids, labels [n, S], sorted by length: so little is padding.
-
-    `reason_share` of the documents reason; the other habits keep their proportions. The labels leave the prompts out,
-    because a prompt is pure chance, and nothing can be learned from it.
-    """
-    rest = (1 - reason_share) / (1 - HABITS["reason"])
-    shares = {habit: reason_share if habit == "reason" else share * rest for habit, share in HABITS.items()}
-    expressions = [make_expression(rng, rng.choice(TRAIN_OPERATIONS), "train") for _ in range(documents)]
-    habits = rng.choices(list(shares), list(shares.values()), k=documents)
-    completions = [completion_of(e, habit, rng) + EOS for e, habit in zip(expressions, habits, strict=True)]
-    pairs = zip(tokenizer(expressions)["input_ids"], tokenizer(completions)["input_ids"], strict=True)
-    rows = sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))
-    for part in (rows[: documents // 3], rows[documents // 3 : 2 * documents // 3], rows[2 * documents // 3 :]):
-        token_ids = [torch.tensor(prompt + completion) for prompt, completion in part]
-        labels = [torch.tensor([-100] * len(prompt) + completion) for prompt, completion in part]
-        # 0 is <pad>; cross_entropy leaves positions with -100 out.
-        yield pad_sequence(token_ids, batch_first=True), pad_sequence(labels, batch_first=True, padding_value=-100)
+    tokenizer = make_tokenizer(world)
+    return pretraining.pretrain(tokenizer, WORLDS[world].documents, design, seed, f"{world} base model"), tokenizer

@@ -72,9 +72,13 @@ class Settings:
     # What is trained, and on what. A recipe is a paper's settings by name (recipes.py).
 
     recipe: str | None = flag(None, f"a named set of flags; flags you add override it: {', '.join(RECIPES)}")
-    model: str = flag("toy", "toy, toy-weak, a folder with a model, or a hub id (papers: Qwen/Qwen2.5-1.5B, -3B, -7B)")
-    data: str | None = flag(None, "toy, gsm8k, math, code_contests or a .jsonl(.gz) file; default toy with a toy model")
-    template: str | None = flag(None, "default qwen-boxed for chat models, else plain", choices=TEMPLATES)
+    model: str = flag(
+        "toy", "toy, toy-search, smollm2-warm ..., a folder, a .gguf or a hub id (papers: Qwen2.5-1.5B..)"
+    )
+    data: str | None = flag(
+        None, "gsm8k, math, code_contests, arithmetic or a .jsonl(.gz); toys and smollm2 have theirs"
+    )
+    template: str | None = flag(None, "default arithmetic qa, chat models qwen-boxed, else plain", choices=TEMPLATES)
     # What is rewarded: rewards.py. A flag that the chosen rewards do not read is refused: a silently ignored flag is
     # worse than an error.
     reward: str = flag("correct", f"NAME, or NAME=WEIGHT several times: {', '.join(REWARDS)}", nargs="+")
@@ -91,7 +95,9 @@ class Settings:
     # A step: B prompts, G rollouts of each. The product is the batch; a larger G gives each prompt a better comparison,
     # a larger B more problems. The loss and its average are grpo.py's, beside the equations.
     steps: int = flag(60, "training steps (Intuitor: 58 is one epoch of MATH)", least=1)
-    prompts_per_step: int = flag(16, "B (Intuitor 128; noisy rewards 128; limit of RLVR 256)", least=1)
+    prompts_per_step: int | None = flag(
+        None, "B; default 16, smollm2 12 (Intuitor, noisy rewards 128; limit of RLVR 256)", least=1
+    )
     rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
     max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)", least=1)
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", above=0)

@@ -12,26 +12,35 @@ import data
 import toy
 from recipes import RECIPES
 from rewards import REWARDS, flags_of
+from running import smollm2
 from running.files import BadInput
 from running.flags import check, parse, shown
 from running.folder import read_config
-from running.models import resolve_device
+from running.models import own_data, resolve_device
 
 SWITCHES = {
     "resume": "go on with the run in the run folder, up to --steps",
     "overwrite": "delete the run in the run folder and start again",
     "dry_run": "print the settings and what would be downloaded, and stop",
 }
-# What is left open depends on the model: --model toy, or any other. (The toy is too small to gain from bfloat16.)
+# What is left open depends on the model: a toy, smollm2, or any other. (A toy is too small to gain from bfloat16.)
 TOY = {
-    "data": "toy",
+    "prompts_per_step": 16,
     "rollouts_per_prompt": 16,
     "max_new_tokens": 80,
     "lr": 3e-4,
     "eval_samples": 64,
     "dtype": "float32",
 }
-REAL = {"rollouts_per_prompt": 8, "max_new_tokens": 512, "lr": 1e-6, "eval_samples": 8, "dtype": "auto"}
+REAL = {
+    "prompts_per_step": 16,
+    "rollouts_per_prompt": 8,
+    "max_new_tokens": 512,
+    "lr": 1e-6,
+    "eval_samples": 8,
+    "dtype": "auto",
+}
+SMOLLM2 = {**REAL, "prompts_per_step": 12, "max_new_tokens": 48, "lr": 5e-6}
 # What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
 HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit"}
 HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}
@@ -100,8 +109,8 @@ def check_eval(settings, given: set[str]) -> None:
 
 def complete(settings) -> None:
     """Raise BadInput for what cannot work, and fill in what was left open."""
-    is_toy = settings.model in toy.BASES
-    defaults = TOY if is_toy else REAL
+    world, own = toy.world_of(settings.model), own_data(settings.model)
+    defaults = {"data": own, **(TOY if world else SMOLLM2 if own else REAL)}
     if settings.lr is None and settings.lora:
         settings.lr = 10 * defaults["lr"]  # adapters start at zero
     for name, value in defaults.items():
@@ -110,9 +119,9 @@ def complete(settings) -> None:
     if settings.eval_limit is None and settings.eval == "samples":
         settings.eval_limit = 180
     if settings.data is None:
-        raise BadInput(f"--model {settings.model} needs --data: gsm8k, math or a .jsonl file")
-    if is_toy and settings.data != "toy":
-        raise BadInput(f"--data {settings.data}: the toy model reads toy problems only; give another --model")
+        raise BadInput(f"--model {settings.model} needs --data: arithmetic, gsm8k, math or a .jsonl file")
+    if world and settings.data != world:
+        raise BadInput(f"--data {settings.data}: this toy model reads problems of {world} only; give another --model")
     if settings.rollouts_per_prompt < 2:
         raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
     check(settings)
@@ -121,7 +130,9 @@ def complete(settings) -> None:
     if settings.micro_tokens is None:
         settings.micro_tokens = 1024 if device == "cpu" else 8192
     if settings.eval_data is None:
-        settings.eval_data = {"toy": "toy", "gsm8k": "gsm8k", "math": "math500"}.get(settings.data)
+        same = {name: name for name in (*toy.WORLDS, "arithmetic", "gsm8k")}
+        settings.eval_data = {**same, "math": "math500"}.get(settings.data)
+    settings.template = settings.template or data.TEMPLATE_OF.get(settings.data)
     if settings.run is None:
         made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"
         settings.run = f"runs/{made_by}-seed{settings.seed}"
@@ -145,8 +156,8 @@ def check_rewards(settings) -> None:
         raise BadInput(f"--reward-model {settings.reward_model}: toy-A has an A from 0.5 (a coin) to 1; give toy-0.75")
     if accuracy and settings.data != "toy":
         raise BadInput(f"--reward-model {settings.reward_model}: knows toy problems only; give a folder or a hub id")
-    if settings.rpr_open_ended and settings.data == "toy":
-        raise BadInput("--rpr-open-ended: pays for <think> and <answer>, which the toy cannot write; leave it out")
+    if settings.rpr_open_ended and settings.data in toy.WORLDS:
+        raise BadInput("--rpr-open-ended: pays for <think> and <answer>, which no toy can write; leave it out")
 
 
 def resumed(settings, given: set[str]):
@@ -179,8 +190,10 @@ def dry_run(settings) -> str:
     lines = [f"{shown(name)} {value}" for name, value in asdict(settings).items() if value is not None]
     fetched = []
     for name in (settings.model, settings.reward_model):
-        if name in toy.BASES or (name or "").startswith("toy-"):
+        if name and (toy.world_of(name) or re.match(r"toy-0?\.\d", name)):
             fetched.append(f"nothing for {name}: it is made here, in a minute or two")
+        elif name in smollm2.NAMES:
+            fetched.append(f"model {smollm2.HUB_ID} (0.3 GB), unless the hub does not answer: running/smollm2.py")
         elif name and not Path(name).is_dir():
             # Two bytes a parameter, and Qwen2.5 says its billions in its name (rounded: 7B has 7.6).
             size = re.search(r"(\d+(?:\.\d+)?)B\b", name)

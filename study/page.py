@@ -69,7 +69,7 @@ def page(content: dict, problems: list, records: list[dict], folder: Path) -> st
         "n": content["samples"],
         "total": content["problems"],
         "shaded": any(sample["logps"] for found in samples.values() for sample in found),
-        "chains": content["data"] == "toy",
+        "chains": "counts_valid" in next(iter(content["models"].values())),
         "problems": [
             {
                 "index": i,

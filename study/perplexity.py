@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import toy
 from data import Problem
 from engine.head import micro_batches, score
 from running.files import BadInput, read_jsonl
@@ -32,16 +31,18 @@ TEACHER = "teacher"  # its label in the tables
 # --- responses that no model of the study wrote ---------------------------------------------------------------------
 
 
-def teacher_responses(problems: list[Problem], path: str | None, number: int, on_toy: bool) -> list[dict]:
+def teacher_responses(
+    problems: list[Problem], path: str | None, number: int, solve: Callable[[str, random.Random], str] | None
+) -> list[dict]:
     """At most `number` responses to each problem: {"problem": index, "text"} each.
 
-    From the file at `path`; without one, on the toy, chains without a slip, as toy.py writes them; else none.
+    From the file at `path`; without one, what `solve` writes, which answers a prompt of a toy world rightly; else none.
     """
     if path is not None:
         return read_teacher(Path(path), problems, number)
     return [
-        {"problem": i, "text": toy.reason(problem.prompt, random.Random(f"teacher-{i}-{j}"))}
-        for i, problem in enumerate(problems if on_toy else [])
+        {"problem": i, "text": solve(problem.prompt, random.Random(f"teacher-{i}-{j}"))}
+        for i, problem in enumerate(problems if solve else [])
         for j in range(number)
     ]
 
@@ -54,7 +55,7 @@ def read_teacher(path: Path, problems: list[Problem], number: int) -> list[dict]
     """
     if not path.is_file():
         raise BadInput(f"--teacher {path}: no such file; give a .jsonl with the columns problem and response")
-    index, counts, found = {p.prompt: i for i, p in enumerate(problems)}, defaultdict(int), []
+    index, counts, found = {p.prompt.strip(): i for i, p in enumerate(problems)}, defaultdict(int), []
     for row in read_jsonl(path, "--teacher"):
         text = next((row[name] for name in ("problem", "question", "prompt") if isinstance(row.get(name), str)), None)
         if text is None or not isinstance(row.get("response"), str):

@@ -30,7 +30,6 @@ import torch
 from tqdm import tqdm
 
 import data
-import toy
 from data import Problem
 from engine.memory import check_sampler, free_memory, sampling_bytes
 from generate import generate_rows
@@ -170,10 +169,12 @@ def draw_samples(ready: Ready, chosen: range, sampling: Sampling) -> Iterator[di
             }
 
 
-def add_verdicts(records: list[dict], problems: list[Problem], run_code: bool, chains: bool) -> list[dict]:
-    """The records with answer, correct and, with chains (on the toy), valid: correct, by a valid chain of reasoning.
+def add_verdicts(
+    records: list[dict], problems: list[Problem], run_code: bool, valid: Callable[[str, str], bool] | None
+) -> list[dict]:
+    """The records with answer, correct and, where reasoning can be checked, valid: correct, by a valid chain of it.
 
-    run_code: whether programs may be run. Only on the toy can a function check the reasoning.
+    run_code: whether programs may be run. valid: (completion, prompt) -> bool, of a toy world; None elsewhere.
     """
     golds = [problems[record["problem"]] for record in records]
     texts = [record["text"] for record in records]
@@ -181,8 +182,8 @@ def add_verdicts(records: list[dict], problems: list[Problem], run_code: bool, c
     graded = []
     for record, gold, right in zip(records, golds, verdicts, strict=True):
         verdict = {"answer": extract_answer(record["text"], gold.kind), "correct": right}
-        if chains:
-            verdict["valid"] = right and toy.valid_chain(record["text"], gold.prompt)
+        if valid:
+            verdict["valid"] = right and valid(record["text"], gold.prompt)
         graded.append({**record, **verdict})
     return graded
 

@@ -557,14 +557,14 @@ def test_a_chain_is_valid_only_with_the_right_last_answer():
     ]
     records = [{"problem": 1, "text": text} for text in texts]
     problems = [Problem("1+1=", "2"), Problem("3+4=", "7", "number")]
-    graded = samples.add_verdicts(records, problems, run_code=False, chains=True)
+    graded = samples.add_verdicts(records, problems, run_code=False, valid=toy.valid_chain)
     assert [(r["answer"], r["correct"], r["valid"]) for r in graded] == [
         ("7", True, True),
         ("7", True, False),
         ("8", False, False),
         (None, False, False),
     ]
-    assert "valid" not in samples.add_verdicts(records, problems, run_code=False, chains=False)[0]
+    assert "valid" not in samples.add_verdicts(records, problems, run_code=False, valid=None)[0]
     assert "correct" not in records[0]  # what was given is left as it was
 
 
@@ -789,12 +789,12 @@ def test_a_teacher_gives_at_most_as_many_responses_to_a_problem_as_are_measured(
     problems = [Problem("1+1=", "2"), Problem("2+2=", "4")]
     rows = [{"problem": " 1+1= ", "response": f"said {j}"} for j in range(5)] + [{"question": "2+2=", "response": "4"}]
     (tmp_path / "teacher.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = perplexity.teacher_responses(problems, str(tmp_path / "teacher.jsonl"), 3, True)
+    found = perplexity.teacher_responses(problems, str(tmp_path / "teacher.jsonl"), 3, toy.reason)
     assert found == [{"problem": 0, "text": f"said {j}"} for j in range(3)] + [{"problem": 1, "text": "4"}]
-    chains = perplexity.teacher_responses(problems, None, 3, True)  # on the toy it is asked to reason
+    chains = perplexity.teacher_responses(problems, None, 3, toy.reason)  # a toy world answers itself
     assert [row["problem"] for row in chains] == [0, 0, 0, 1, 1, 1]
     assert all(toy.valid_chain(row["text"], problems[row["problem"]].prompt) for row in chains)
-    assert perplexity.teacher_responses(problems, None, 3, False) == []
+    assert perplexity.teacher_responses(problems, None, 3, None) == []
 
 
 def test_a_character_of_several_tokens_belongs_to_the_last_of_them():
@@ -928,7 +928,19 @@ def test_the_defaults_that_depend_on_other_flags(tmp_path):
     plain = evaluation.parse(["a"])
     values = (plain.samples, plain.temperature, plain.top_p, plain.rows, plain.perplexity, plain.seed, plain.review)
     assert values == (64, 1.0, 1.0, 384, 16, 0, 0)
-    assert (plain.data, plain.out, plain.shard, plain.template) == ("toy", "runs/eval", (1, 1), None)
+    assert (plain.data, plain.out, plain.shard, plain.template) == (None, "runs/eval", (1, 1), None)
+
+
+def test_the_problems_are_by_default_those_of_the_base_model(tmp_path):
+    def data_of(flags):
+        return evaluation.fill_in(evaluation.parse(shlex.split(flags))).data
+
+    assert data_of("toy-weak@2 a") == "toy"
+    assert data_of("toy-search a") == "toy-search"
+    assert data_of("toy-search a --data gsm8k") == "gsm8k"
+    (tmp_path / "config.json").write_text('{"minreason": {"data": "math", "eval_data": "math500"}}')
+    assert data_of(f"{tmp_path} toy") == "math500"
+    assert data_of("a toy-search") == "toy"
 
 
 def test_the_paper_is_a_recipe_which_flags_change():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+import toy
 import train
 from data import HUB, TEMPLATES
 from engine.masters import learning_rate
@@ -26,7 +27,7 @@ def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
     assert settings.recipe == name
     assert set(reward_weights(settings.reward)) <= set(REWARDS)
     assert settings.template is None or settings.template in TEMPLATES
-    assert settings.data == "toy" or settings.data in HUB
+    assert settings.data in toy.WORLDS or settings.data in HUB
     assert settings.run == f"runs/{name}-seed0"
     assert train.main(["--recipe", name, "--dry-run"]) == 0
     said = capsys.readouterr().out
@@ -179,7 +180,8 @@ def test_rewards_and_their_weights():
         ("--updates-per-step 0", "--updates-per-step 0"),
         ("--calibrate-threshold 0.4 --reward rpr", "no effect"),
         ("--rpr-open-ended --reward correct", "no effect"),
-        ("--model toy-weak --data gsm8k", "toy model reads toy problems only"),
+        ("--model toy-weak --data gsm8k", "reads problems of toy only"),
+        ("--model toy-search@1 --data toy", "reads problems of toy-search only"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(flags, said, capsys, tmp_path, monkeypatch):
@@ -190,6 +192,14 @@ def test_what_cannot_work_is_said_in_one_line(flags, said, capsys, tmp_path, mon
     assert len(lines) == 1
     assert said in lines[0]
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("model", ["toy", "toy-weak@3", "toy-search", "toy-search@1"])
+def test_a_toy_model_brings_its_world_for_training_and_for_the_study(model):
+    world = "toy-search" if "search" in model else "toy"
+    settings = completed("--model", model)
+    assert (settings.data, settings.eval_data, settings.rollouts_per_prompt) == (world, world, 16)
+    assert settings.run == f"runs/{model}-correct-seed0"
 
 
 def test_the_learning_rate_warms_up_and_decays_by_half_a_cosine():

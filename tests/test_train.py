@@ -443,7 +443,8 @@ def test_a_reward_model_is_trained_to_the_accuracy_that_was_asked_for(base, rewa
     _, *fresh = (toy_reward_model.pairs(rng, 500, "test") for _ in range(5))
     texts = [text for pairs in fresh for pair in pairs for text in pair]
     scores = reward_model_scores(model, tokenizer, [""] * 4000, texts).reshape(2000, 2)
-    assert model.config.pairwise_accuracy == pytest.approx((scores[:, 0] > scores[:, 1]).float().mean().item(), abs=1e-3)
+    later = (scores[:, 0] > scores[:, 1]).float().mean().item()
+    assert model.config.pairwise_accuracy == pytest.approx(later, abs=1e-3)
     assert model.config.problem_type == "regression"
     with pytest.raises(ValueError, match="no further"):
         toy_reward_model.train_reward_model(base, 0.99, 0, most=3)
@@ -579,7 +580,7 @@ def test_truncation_and_a_reward_that_cannot_vary_are_said_loudly(arguments, cap
         ("--prompts-per-step 1000", "--prompts-per-step 1000"),
         ("--device cuda:99", "--device cuda:99"),
         ("--dtype float8", "--dtype float8"),
-        ("--model toy", "toy model reads toy problems only"),
+        ("--model toy", "reads problems of toy only"),
         ("--resume", "--resume"),
         ("--resume --overwrite", "--overwrite"),
         ("--eval-data nosuch.jsonl --eval-samples 1", "nosuch.jsonl"),

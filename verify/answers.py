@@ -238,3 +238,32 @@ def countdown_equal(answer: str, gold: str) -> bool:
             return False
         numbers.append(Counter(used))
     return Counter(puzzle["nums"]) in numbers
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+
+VALUE = r"(0|[1-9]\d?)"
+STEP = re.compile(rf"{VALUE}([-+*])([1-9])={VALUE}")  # 29*2=58: the value so far, a number of the puzzle, the new value
+STEPS = re.compile(rf"{STEP.pattern}(?: {STEP.pattern})*")  # what an answer of toy.py's search world looks like
+
+
+def search_equal(answer: str, gold: str) -> bool:
+    """True if the steps reach the target and use each number once. gold: {"target": 58, "nums": [3, 7, 8, 2]}.
+
+    Each step must be true, begin with the value that the step before it ended in, and stay in 0..99.
+    """
+    puzzle = json.loads(gold)
+    left, value = Counter(puzzle["nums"]), None
+    if len(answer) > LONGEST_ANSWER or not STEPS.fullmatch(answer):
+        return False
+    for start, sign, right, result in STEP.findall(answer):
+        a, b = int(start), int(right)
+        if value is None:
+            left[a] -= 1
+        elif a != value:
+            return False
+        left[b] -= 1
+        value = {"+": a + b, "-": a - b, "*": a * b}[sign]
+        if value != int(result):
+            return False
+    return value == puzzle["target"] and not any(left.values())

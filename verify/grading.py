@@ -8,6 +8,7 @@ unfinished thought. What counts as equal to the gold depends on the kind of the 
     choice      the letter of an option (MMLU-Pro)
     literal     a Python value of the same type (CRUXEval: predict the output)
     countdown   an expression that makes the target out of the numbers, each used once
+    search      the same, as steps from value to value (toy.py's search world)
     code        a program that passes its tests (HumanEval, MBPP, code_contests); run only if that is allowed
 
 A completion may hold anything. Whatever it is, the verdict is True or False, in limited time. What can be decided by
@@ -21,12 +22,14 @@ import re
 from verify import sandbox, workers
 from verify.answers import (
     LONGEST_ANSWER,
+    STEPS,
     choice_equal,
     countdown_equal,
     literal_equal,
     math_equal,
     measured,
     number_equal,
+    search_equal,
     values,
 )
 
@@ -44,13 +47,16 @@ def extract_answer(completion: str, kind: str = "math") -> str | None:
     nothing if a `<think>` stays open after it (one that the prompt opened is not seen). An empty box is no answer.
 
     A choice may also be announced ("the answer is (B)", as MMLU-Pro asks for), and a literal may stand between [ANSWER]
-    and [/ANSWER] (CRUXEval). A program is the last block between ``` marks, or the whole response if there is none.
+    and [/ANSWER] (CRUXEval). A program is the last block between ``` marks, or the whole response if there is none. In
+    the search world the steps are the answer, if the response is nothing but steps.
     """
     response = completion.rpartition("</think>")[2]
     if "<think>" in response:
         return None
     if kind == "code":
         return program_of(response)
+    if kind == "search":
+        return response if len(response) <= LONGEST_ANSWER and STEPS.fullmatch(response) else None
     answer = boxed(response)
     if answer is None and kind == "choice":
         found = re.findall(r"[aA]nswer(?: is|:)[\s*:$]{0,9}(?:option )?\(?([A-J])\b(?! [a-z])", response)
@@ -155,6 +161,7 @@ CHECKERS = {
     "choice": choice_equal,
     "literal": literal_equal,
     "countdown": countdown_equal,
+    "search": search_equal,
     "code": None,
 }
 
@@ -163,7 +170,7 @@ def usable(gold: str, kind: str) -> bool:
     """Could any answer meet this gold? If none could, it may also raise ValueError, TypeError or AttributeError."""
     if kind == "code":
         return isinstance(json.loads(gold or "0"), dict)
-    if kind == "countdown":
+    if kind in ("countdown", "search"):
         return {"target", "nums"} <= json.loads(gold).keys()
     return bool(gold) and (kind == "math" or CHECKERS[kind](gold, gold))
 
@@ -213,7 +220,7 @@ def classes(answers: list[str | None], kind: str = "math") -> list[int | None]:
     math-verify busy costs one time limit, and not one for each comparison.
     """
     different = list(dict.fromkeys(answer for answer in answers if answer is not None))
-    if kind == "code":  # programs are compared as text
+    if kind in ("code", "countdown", "search"):  # two solutions of a puzzle or of a task are compared as text
         return [None if answer is None else different.index(answer) for answer in answers]
     readable = dict.fromkeys(different, True)
     if kind == "math":
