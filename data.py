@@ -3,8 +3,9 @@
 A problem is a prompt, an answer and a kind; the kind names the checker in verify/. Problems come from the toy worlds,
 from running/arithmetic.py, from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem
 into the tokens that the model continues. Templates follow the papers word for word, misprints included, because a base
-model's score depends on them: Qwen2.5-7B solves 61 % of MATH-500 with `qwen-boxed` and 35 % with `r1-zero` ("Does
-Reinforcement Learning Really Incentivize...", 2504.13837, Table 2, and an independent repetition).
+model's score depends on them: on MATH-500, Qwen2.5-7B solves 61 % with `qwen-boxed` (an independent repetition of "Does
+Reinforcement Learning Really Incentivize...", 2504.13837), but 35 % with that paper's own think/answer prompt (its
+Table 2), which is not here. `r1-zero` is a third prompt, with which the noisy-reward paper starts at 5 % (2505.22653).
 
 Differs from the papers: a MATH solution that ends in two boxes ("$\\boxed{1}$ and $\\boxed{9}$") has an answer of two
 parts, and its last box holds only one of them. We drop and count such problems; the papers train on the wrong gold.
@@ -109,15 +110,15 @@ CODE_REQUEST = (  # Intuitor's script takes one of four requests at random; this
     "{problem}\n\nProvide a Python program that solves the above problem. Output only the code, nothing else:\n"
     "```python\n# Your code here\n```"
 )
-# The noisy-reward paper's (2505.22653, Figure 2), after Open-Reasoner-Zero: the model starts inside <think>
+# The noisy-reward paper's (2505.22653, Figure 2), which is Open-Reasoner-Zero's: the model starts inside <think>. Its
+# release stores this as a user's turn, but its math script trains on the text alone, without a chat template; so do we.
 R1_ZERO = (
-    "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant "
-    "first thinks about the reasoning process in the mind and then provides the User with the answer. The reasoning "
-    "process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> tags, respectively, "
-    "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: You must put your answer "
-    "inside <answer> </answer> tags, i.e., <answer> answer here </answer>. And your final answer will be extracted "
-    "automatically by the \\boxed{} tag.\n"
-    "{problem}\nAssistant: <think>"
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
+    "first thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning "
+    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
+    "reasoning process here </think> <answer> answer here </answer>. User: You must put your answer inside <answer> "
+    "</answer> tags, i.e., <answer> answer here </answer>. And your final answer will be extracted automatically by "
+    "the \\boxed{} tag. {problem} Assistant: <think>"
 )
 
 # name -> a text with {problem} in it, or a list of chat messages for the tokenizer's own chat template

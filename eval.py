@@ -76,7 +76,7 @@ class Settings:
     data: str | None = flag(
         None, "toy, toy-search, arithmetic, gsm8k, math, math500 or a .jsonl(.gz) file; default the base model's own"
     )
-    limit: int | None = flag(None, "how many problems, the first ones; default 180, with --recipe all", least=1)
+    limit: int | None = flag(None, "problems, the first ones; default 180, with --recipe or if greedy all", least=1)
     template: str | None = flag(None, "for all models; default qwen-boxed if the base has a chat template, else plain")
     # how samples are drawn
     recipe: str | None = flag(None, "limit-of-rlvr: the paper's sampling; flags you add override it")
@@ -116,12 +116,13 @@ def fill_in(settings: Settings) -> Settings:
     name = settings.data or own_data(base) or read_config(Path(base)).get("minreason", {}).get("eval_data") or "toy"
     longest = 80 if name in toy.WORLDS else 48 if name == "arithmetic" else 16_384 if recipe else 1024
     small = name in toy.WORLDS  # too small to gain from bfloat16
+    whole = not small and (recipe or settings.temperature == 0)  # a greedy accuracy is compared with published ones
     return dataclasses.replace(
         settings,
         data=name,
         models=[str(Path(model)) if Path(model).is_dir() else model for model in settings.models],  # no "/" at the end
         template=settings.template or data.TEMPLATE_OF.get(name),
-        limit=180 if limit is None and (small or not recipe) else limit,
+        limit=180 if limit is None and not whole else limit,
         max_new_tokens=longest if settings.max_new_tokens is None else settings.max_new_tokens,
         dtype="float32" if small and settings.dtype == "auto" else settings.dtype,
     )

@@ -120,8 +120,9 @@ class Settings:
     run: str | None = flag(None, "run folder; default runs/MODEL-REWARD-seedSEED, or runs/RECIPE-seedSEED")
     # Before and after: the study that eval.py makes of the starting and the trained model.
     eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math")
+    eval: str = flag("samples", "draw --eval-samples, or one greedy completion (papers)", choices=("samples", "greedy"))
     eval_samples: int | None = flag(None, "per held-out problem; default 64 on the toy, else 8; 0: no study", least=0)
-    eval_limit: int = flag(180, "held-out problems", least=0)
+    eval_limit: int | None = flag(None, "held-out problems; default 180, with --eval greedy all", least=0)
 
 
 class Parts(NamedTuple):
@@ -294,22 +295,25 @@ def prepare(s: Settings) -> Parts:
 
 def study_is_due(settings: Settings) -> bool:
     """Whether the starting and the trained model are to be compared, and there are problems to compare them on."""
-    return bool(settings.eval_data and settings.eval_samples and settings.eval_limit)
+    return bool(settings.eval_data) and 0 not in (settings.eval_samples, settings.eval_limit)
 
 
 def before_and_after(settings: Settings) -> None:
     """pass@k of the starting and the trained model on held-out problems: what eval.py prints and writes.
 
-    At the temperature of training and with the same prompts, so that the two differ in nothing but the weights.
+    At the temperature of training, or greedily, and with the same prompts, so that the two differ in nothing but the
+    weights.
     """
+    greedy = settings.eval == "greedy"
     study = evaluation.Settings(
         models=[settings.model, settings.run],
         data=settings.eval_data,
-        samples=settings.eval_samples,
+        samples=1 if greedy else settings.eval_samples,
+        temperature=0.0 if greedy else settings.temperature,
         limit=settings.eval_limit,
         out=settings.run,
         rows=settings.prompts_per_step * settings.rollouts_per_prompt,  # what fitted into memory in training
-        **pick(settings, "template temperature max_new_tokens seed device dtype allow_code_execution"),
+        **pick(settings, "template max_new_tokens seed device dtype allow_code_execution"),
     )
     # Of its tables the first one, pass@k; the page has all. A study of an older run is replaced.
     print(report.as_text(report.tables(evaluation.run(study, replace=True))[:1]))

@@ -42,7 +42,7 @@ REAL = {
 }
 SMOLLM2 = {**REAL, "prompts_per_step": 12, "max_new_tokens": 48, "lr": 5e-6}
 # What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
-HOW_FAR = {"run", "steps", "eval_data", "eval_samples", "eval_limit"}
+HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit"}
 HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}
 
 
@@ -74,6 +74,8 @@ def idle_flags(settings) -> list[str]:
     read = set().union(*map(flags_of, names))
     if settings.reward_model and "correct" not in names:
         read -= {"flip", "flip_unit"}  # calibrate takes the model's scores then, and no verdict
+    if not settings.reward_model:
+        read -= {"calibrate_threshold", "calibrate_weight"}  # what is wrong earns its RPR then
     if settings.flip == 0:
         read -= {"flip_unit"}
     about_rewards = set().union(*map(flags_of, REWARDS))
@@ -95,7 +97,14 @@ def read_command_line(settings_class, argv) -> tuple:
         defaults = {f.name: f.default for f in fields(settings)}
         for name in set(idle_flags(settings)) - given:
             setattr(settings, name, defaults[name])
+    check_eval(settings, given)
     return settings, given | set(RECIPES.get(settings.recipe, {})), switches
+
+
+def check_eval(settings, given: set[str]) -> None:
+    """Raise BadInput for a number of samples where each problem has one greedy completion."""
+    if settings.eval == "greedy" and "eval_samples" in given and settings.eval_samples != 0:
+        raise BadInput("--eval-samples: has no effect with --eval greedy; leave one of them out")
 
 
 def complete(settings) -> None:
@@ -107,6 +116,8 @@ def complete(settings) -> None:
     for name, value in defaults.items():
         if getattr(settings, name) is None:
             setattr(settings, name, value)
+    if settings.eval_limit is None and settings.eval == "samples":
+        settings.eval_limit = 180
     if settings.data is None:
         raise BadInput(f"--model {settings.model} needs --data: arithmetic, gsm8k, math or a .jsonl file")
     if world and settings.data != world:
@@ -134,14 +145,19 @@ def check_rewards(settings) -> None:
     if "reward_model" in reward_weights(settings.reward) and settings.reward_model is None:
         raise BadInput("--reward reward_model needs --reward-model: a folder, a hub id, or toy-0.75 on the toy")
     if idle := idle_flags(settings):
-        without = idle[0] == "flip_unit" and settings.flip == 0
-        reason = "without --flip" if without else f"with --reward {settings.reward}"
+        reason = f"with --reward {settings.reward}"
+        if idle[0] == "flip_unit" and settings.flip == 0:
+            reason = "without --flip"
+        if idle[0].startswith("calibrate") and not settings.reward_model:
+            reason = "without --reward calibrate and a --reward-model"
         raise BadInput(f"{shown(idle[0])}: has no effect {reason}; leave it out")
     accuracy = re.fullmatch(r"toy-(.*)", settings.reward_model or "")
     if accuracy and not re.fullmatch(r"0?\.[5-9]\d*", accuracy[1]):
         raise BadInput(f"--reward-model {settings.reward_model}: toy-A has an A from 0.5 (a coin) to 1; give toy-0.75")
     if accuracy and settings.data != "toy":
         raise BadInput(f"--reward-model {settings.reward_model}: knows toy problems only; give a folder or a hub id")
+    if settings.rpr_open_ended and settings.data in toy.WORLDS:
+        raise BadInput("--rpr-open-ended: pays for <think> and <answer>, which no toy can write; leave it out")
 
 
 def resumed(settings, given: set[str]):
@@ -156,12 +172,15 @@ def resumed(settings, given: set[str]):
     free = HOW_FAR | HOW_FAST
     if old.schedule == "cosine":  # where it ends is part of a cosine
         free = free - {"steps"}
+    if "eval" in given:
+        given = given | {"eval_limit"}  # whose default depends on it
     for name in given:
         if name in free:
             setattr(old, name, getattr(settings, name))
         elif getattr(old, name) != getattr(settings, name):
             held = f"{shown(name)} {getattr(old, name)}"
             raise BadInput(f"--resume: {settings.run} has {held} and keeps it; leave {shown(name)} out")
+    check_eval(old, given)
     old.run = settings.run
     return old
 

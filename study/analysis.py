@@ -112,7 +112,7 @@ def curves_of_one(tally: Tally, curves: dict[str, np.ndarray], n: int) -> dict:
     for kind, values in curves.items():
         result[f"pass_at_k_{kind}"] = values.mean(axis=0).tolist()
         if len(values) > 1:
-            result[f"interval_{kind}"] = passk.interval(values).tolist()
+            result[f"interval_{kind}"] = passk.interval(values, least=0).tolist()
         result[f"histogram_{kind}"] = passk.accuracy_histogram(n, tally.counts[kind]).tolist()
     return result
 

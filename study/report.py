@@ -71,8 +71,11 @@ def solved_table(content: dict) -> Table:
     The paper's finding: training raises pass@1 and lowers pass@256. Then the base could solve all of it before.
     """
     top_p = f", top-p {content['top_p']:g}" if content["top_p"] < 1 else ""
+    drawn = f"{content['samples']} samples each, T = {content['temperature']:g}"
+    if content["temperature"] == 0:
+        drawn = "one greedy completion each"
     note = (
-        f"pass@k: {content['problems']} problems, {content['samples']} samples each, T = {content['temperature']:g}"
+        f"pass@k: {content['problems']} problems, {drawn}"
         f"{top_p}, at most {content['max_new_tokens']} tokens, template {content['template']}"
     )
     rows = [
@@ -92,7 +95,11 @@ def difference_table(content: dict, kind: str) -> Table:
     compared, called, n = content["compared"], short_names(content["models"]), content["samples"]
     base = next(iter(content["models"]))
     notes = ["Trained minus base, with 95 % intervals over problems, paired."]
-    for model, pair in compared.items():
+    if content["problems"] < 60:
+        notes.append(
+            f"With only {content['problems']} problems the intervals are rough (passk.interval says how much)."
+        )
+    for model, pair in compared.items() if n > 1 else ():  # a single try is no curve
         ends, crossing = pair[f"difference_{kind}"][-1], pair[f"crossing_{kind}"]
         if crossing is None:
             place = "ends where the base's does" if abs(ends) < 1e-9 else "does not cross the base's"
@@ -230,6 +237,8 @@ def variety_table(content: dict) -> Table:
         for model, result in content["models"].items()
     ]
     note = "Entropy of the sampling distribution, nats per token; tokens of a completion; shares of the samples."
+    if content["temperature"] == 0:
+        note = note.replace("the sampling distribution", "the distribution at temperature 1")
     return Table("How spread are the words?", [note], ["", *(key.replace("_", " ") for key in forms)], rows)
 
 
@@ -239,18 +248,21 @@ def variety_table(content: dict) -> Table:
 def tables(content: dict) -> list[Table]:
     """The study as tables, in the order in which one would ask. A table without anything to show is left out."""
     first, compared = next(iter(content["models"].values())), content["compared"]
-    intervals = content["problems"] > 1  # they are over problems
+    intervals, many = content["problems"] > 1, content["samples"] > 1  # intervals are over problems
     found = [solved_table(content)]
     if compared and intervals:
         found.append(difference_table(content, "correct"))
     if content.get("groups"):
         found.append(group_table(content))
-    found.append(histogram_table(content))
+    if many:
+        found.append(histogram_table(content))
     if compared:
-        found += [coverage_table(content), gap_table(content)]
+        found.append(coverage_table(content))
+    if compared and many:
+        found.append(gap_table(content))
     if compared and intervals and "pass_at_k_valid" in first:
         found.append(difference_table(content, "valid"))
-    if "majority_at_k" in first:
+    if many and "majority_at_k" in first:
         found.append(majority_table(content))
     if content["perplexity"]:
         found.append(perplexity_table(content))

@@ -42,7 +42,7 @@ def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
 SMALL = (128, 7, 3072, 0.9, 58, 3e-6, 6, "cosine", 0.005, "token")
 LARGE = (64, 14, 3072, 0.9, 117, 1e-6, 12, "cosine", 0.01, "token")
 CODE = (64, 14, 2048, 0.9, 50, 1e-6, 5, "cosine", 0.01, "token")
-NOISY = (128, 4, 4096, 1.0, 150, 1e-6, 0, "constant", 0.0, "token")
+NOISY = (128, 4, 4096, 1.0, 130, 1e-6, 0, "constant", 0.0, "token")
 PAPERS = {
     "grpo-1.5b": ("Qwen/Qwen2.5-1.5B", "intuitor", "math", "correct", *SMALL),
     "intuitor-1.5b": ("Qwen/Qwen2.5-1.5B", "intuitor", "math", "self_certainty", *SMALL),

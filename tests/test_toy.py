@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
 import toy
-from data import Problem
+from data import Problem, load_problems
 from running import pretraining, toy_reward_model
 from running.files import made_once
 from running.pretraining import batches
@@ -473,6 +473,14 @@ def test_pairs_for_a_reward_model_are_right_and_wrong_whatever_their_style():
         habits["wrong"].add(wrong.removeprefix(prompt)[:3])
     assert habits["right"] == {"fir", "\\bo"}
     assert habits["wrong"] == {"fir", "\\bo", "hmm"}
+
+
+def test_no_pair_that_a_reward_model_is_measured_on_is_a_problem_of_the_study_or_of_training():
+    measured = {right.partition("=")[0] + "=" for right, _ in toy_reward_model.pairs(random.Random(1), 500, "test")}
+    for split in ("train", "test"):
+        assert not measured & {problem.prompt for problem in load_problems("toy", split)}
+    rest = {toy.make_expression(random.Random(i), 1, "test") for i in range(500)}
+    assert len(measured & rest) == 12  # of one operation 42 are held out, and the study takes 30
 
 
 def test_a_reward_model_is_no_coin_and_no_oracle():

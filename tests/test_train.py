@@ -438,6 +438,13 @@ def test_a_reward_model_is_trained_to_the_accuracy_that_was_asked_for(base, rewa
     scores = reward_model_scores(model, tokenizer, [""] * 1000, texts).reshape(500, 2)
     accuracy = pairwise_accuracy(scores, torch.tensor([[True, False]] * 500))
     assert 0.55 <= accuracy < 0.75
+    # The second look was at other pairs: those that the same random numbers give next.
+    rng = random.Random(1)
+    _, *fresh = (toy_reward_model.pairs(rng, 500, "test") for _ in range(5))
+    texts = [text for pairs in fresh for pair in pairs for text in pair]
+    scores = reward_model_scores(model, tokenizer, [""] * 4000, texts).reshape(2000, 2)
+    later = (scores[:, 0] > scores[:, 1]).float().mean().item()
+    assert model.config.pairwise_accuracy == pytest.approx(later, abs=1e-3)
     assert model.config.problem_type == "regression"
     with pytest.raises(ValueError, match="no further"):
         toy_reward_model.train_reward_model(base, 0.99, 0, most=3)
