@@ -96,9 +96,7 @@ def difference_table(content: dict, kind: str) -> Table:
     base = next(iter(content["models"]))
     notes = ["Trained minus base, with 95 % intervals over problems, paired."]
     if content["problems"] < 60:
-        notes.append(
-            f"With only {content['problems']} problems the intervals are rough (passk.interval says how much)."
-        )
+        notes.append(f"With {content['problems']} problems the intervals are rough (passk.interval says how much).")
     for model, pair in compared.items() if n > 1 else ():  # a single try is no curve
         ends, crossing = pair[f"difference_{kind}"][-1], pair[f"crossing_{kind}"]
         if crossing is None:
