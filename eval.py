@@ -5,10 +5,11 @@ The study of "Does Reinforcement Learning Really Incentivize Reasoning Capacity 
 and ask
 
     what is solved in k tries?           pass@k with intervals, the paired difference, where the curves cross (passk.py)
+    by luck, or on hard problems only?   on the toys, pass@k of blind tries, and all of it by difficulty
     how often is a problem solved?       the paper's histogram of accuracies
     which problems can only one solve?   the 2 x 2 table of coverage
     how far is one try from many?        the sampling-efficiency gap; for comparison, what a vote of k samples gets
-    could the base have said it?         perplexity (study/perplexity.py)
+    could the base have said it?         perplexity, and the probability of a whole response (study/perplexity.py)
     are the words just less varied?      --match-entropy: compare again, at the base's entropy (study/entropy.py)
     were the right answers lucky?        on the toy, valid chains; elsewhere --review, for a person to read
 
@@ -197,12 +198,16 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     content = described | analysis.analyse(entries, tallies, problems, n, described["template"])
     shown = [record for tally in tallies.values() for record in tally.kept]  # on the page
     if settings.regrade:  # new verdicts do not change a perplexity
-        content["perplexity"] = folder.old_perplexities(out, {*tallies, perplexity.TEACHER}, settings.models)
+        writers = {*tallies, perplexity.TEACHER}
+        content["perplexity"] = folder.old_perplexities(out, writers, settings.models, same_verdicts=not changed)
     else:
         if number:  # each token of a shown record gets its values, so choose what the page has room for
             shown = page.choose(shown)
         written = {label: tally.kept for label, tally in tallies.items()}
         content["perplexity"] = perplexity.perplexities(entries, written, teacher, load, number, shown)
+    if world:  # it knows what blind tries solve, and how hard a problem is
+        prompts = [problem.prompt for problem in problems]
+        content |= analysis.in_a_world(content, prompts, world.blind, world.chance, world.group)
     content = analysis.rounded(content)
     folder.write_report(out, content, problems, shown, settings.review, PICTURES)
     return content

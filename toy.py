@@ -122,13 +122,15 @@ def make_problems(split: str, limit: int, seed: int = 0) -> list[tuple[str, str]
 def valid_chain(completion: str, problem) -> bool:
     """True if the completion writes exactly the worked steps of the problem, in order, and then boxes its answer.
 
-    A correct answer without a valid chain is a lucky guess; the authors of "Does Reinforcement Learning Really
-    Incentivize Reasoning Capacity..." checked by reading. `problem` is a data.Problem or the text of its prompt.
+    One operation needs no written step: the models can do it in their heads, so that a right answer at once is no luck.
+    Beyond one, a right answer without a valid chain is a lucky guess; the authors of "Does Reinforcement Learning
+    Really Incentivize Reasoning Capacity..." checked by reading. `problem` is a data.Problem or the text of its prompt.
     """
     worked = steps(getattr(problem, "prompt", problem))
     reasoning, _, boxed = completion.partition("\\boxed{")
     written = [(int(a), op, int(b), int(c)) for a, op, b, c in re.findall(r"(\d+)([-+*])(\d+)=(\d+)", reasoning)]
-    return written == worked and boxed.startswith(f"{worked[-1][3]}}}")
+    at_once = len(worked) == 1 and not reasoning
+    return (written == worked or at_once) and boxed.startswith(f"{worked[-1][3]}}}")
 
 
 def operations(expression: str) -> str:
@@ -288,6 +290,7 @@ class World(NamedTuple):
     kind: str  # of their checker, in verify/
     group: Callable | None  # prompt -> how hard it is, for tables
     chance: Callable  # prompt -> the probability that one blind try is right
+    blind: str  # what such a try is called
     valid: Callable | None  # (completion, prompt) -> not just right, but for a reason? None where that is the same
     solve: Callable  # (prompt, random.Random) -> a right completion
     documents: pretraining.Writer  # what its base model reads
@@ -315,6 +318,7 @@ WORLDS = {
         kind="number",
         group=operations,
         chance=lambda prompt: 1 / (HIGHEST + 1),  # every answer lies in 0..99
+        blind="blind guess",
         valid=valid_chain,
         solve=reason,
         documents=chain_documents,
@@ -328,6 +332,7 @@ WORLDS = {
         kind="search",
         group=None,
         chance=search_chance,
+        blind="random search",
         valid=None,  # a right answer is a valid chain
         solve=solve,
         documents=search_documents,

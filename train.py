@@ -72,12 +72,8 @@ class Settings:
     # What is trained, and on what. A recipe is a paper's settings by name (recipes.py).
 
     recipe: str | None = flag(None, f"a named set of flags; flags you add override it: {', '.join(RECIPES)}")
-    model: str = flag(
-        "toy", "toy, toy-search, smollm2-warm ..., a folder, a .gguf or a hub id (papers: Qwen2.5-1.5B..)"
-    )
-    data: str | None = flag(
-        None, "gsm8k, math, code_contests, arithmetic or a .jsonl(.gz); toys and smollm2 have theirs"
-    )
+    model: str = flag("toy", "toy, toy-search, smollm2-warm, a folder, a .gguf file or a hub id (papers: Qwen2.5)")
+    data: str | None = flag(None, "gsm8k, math, code_contests, arithmetic or a .jsonl(.gz); toys have their own")
     template: str | None = flag(None, "default arithmetic qa, chat models qwen-boxed, else plain", choices=TEMPLATES)
     # What is rewarded: rewards.py. A flag that the chosen rewards do not read is refused: a silently ignored flag is
     # worse than an error.

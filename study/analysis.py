@@ -1,11 +1,12 @@
 """analysis.py: what do the samples of a study say?
 
-`count` goes through the samples once and counts; `analyse` puts the counts through passk.py. The result is what
-report.json holds, and what report.py shows.
+`count` goes through the samples once and counts; `analyse` puts the counts through passk.py; `in_a_world` adds what
+only a toy world knows. The result is what report.json holds, and what report.py shows.
 """
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,6 +141,64 @@ def compare(kind: str, base_c, trained_c, base_curves, trained_curves, n: int, k
     many = passk.curve(n, base_c, [min(256, n)])[0]  # the paper's gap is that of 256 tries
     result[f"sampling_efficiency_gap_{kind}"] = passk.sampling_efficiency_gap(many, trained_curves[:, 0].mean())
     return result
+
+
+def in_a_world(
+    content: dict, prompts: list[str], blind: str, chance: Callable[[str], float], group: Callable[[str], str] | None
+) -> dict:
+    """What is known of the problems of a toy world: {"chance": pass@k of blind tries}, and {"groups"} by difficulty.
+
+    content: what `analyse` gives, with "samples" and "perplexity"; blind: what a blind try is called; chance: prompt ->
+    the probability that one is right; group: prompt -> how hard the problem is, None where the world has no degrees.
+    """
+    chances, ks, groups = np.array([chance(prompt) for prompt in prompts]), content["k"], defaultdict(list)
+    result = {"chance": {"name": blind, "pass_at_k": chance_curve(chances, ks)}}
+    if group:
+        for i, prompt in enumerate(prompts):
+            groups[group(prompt)].append(i)
+        result["groups"] = {
+            name: {"problems": held, "chance": chance_curve(chances[held], ks), **one_group(content, held)}
+            for name, held in groups.items()
+        }
+    return result
+
+
+def chance_curve(chances, ks: list[int]) -> list[float]:
+    """pass@k of blind tries, [len(ks)]: the mean over problems of 1 - (1 - p)^k. It is exact and needs no interval."""
+    return (1 - (1 - np.asarray(chances)[:, None]) ** np.asarray(ks)).mean(axis=0).tolist()
+
+
+def one_group(content: dict, held: list[int]) -> dict:
+    """The study on some of its problems: {"models", "perplexity"}. held: their indices.
+
+    A mean over all problems can come from a few that are unlike the others: here from those too hard to reason through.
+    """
+    models = {label: {} for label in content["models"]}
+    for label, here in models.items():
+        for kind in [kind for kind in ("correct", "valid") if f"counts_{kind}" in content["models"][label]]:
+            counts = np.array(content["models"][label][f"counts_{kind}"])[held]
+            here[f"pass_at_k_{kind}"] = passk.curve(content["samples"], counts, content["k"]).tolist()
+            here[f"never_{kind}"] = int((counts == 0).sum())
+            if label in content["compared"]:
+                cells = content["compared"][label][f"coverage_{kind}"]
+                for cell in ("base_only", "trained_only"):
+                    here[f"{cell}_{kind}"] = len(set(cells[cell]) & set(held))
+    rows = [
+        {
+            "writer": row["writer"],
+            "reader": row["reader"],
+            "median": median_of(row["problems"], held),
+            "right_logp": median_of(row.get("right_logps", {}), held),  # a report of before has none
+        }
+        for row in content["perplexity"]
+    ]
+    return {"models": models, "perplexity": rows}
+
+
+def median_of(values: dict, held: list[int]) -> float | None:
+    """The median over those of these problems that have a value; None if none has. JSON has made texts of old keys."""
+    found = [values[key] for i in held for key in (i, str(i)) if key in values]
+    return float(np.median(found)) if found else None
 
 
 def rounded(content: dict) -> dict:

@@ -146,10 +146,14 @@ def forget(out: Path) -> None:
 # --- the report -----------------------------------------------------------------------------------------------------
 
 
-def old_perplexities(out: Path, writers: set[str], readers: list[str]) -> list[dict]:
-    """The rows of report.json's table of perplexities with these writers and readers; [] without a report."""
+def old_perplexities(out: Path, writers: set[str], readers: list[str], same_verdicts: bool) -> list[dict]:
+    """The rows of report.json's table of perplexities with these writers and readers; [] without a report.
+
+    Unless the verdicts are the same, without the probabilities of right responses: other ones are right now.
+    """
     old = json.loads((out / "report.json").read_text())["perplexity"] if (out / "report.json").is_file() else []
-    return [row for row in old if row["writer"] in writers and row["reader"] in readers]
+    rows = [row for row in old if row["writer"] in writers and row["reader"] in readers]
+    return rows if same_verdicts else [{**row, "right_logps": {}} for row in rows]
 
 
 def write_report(
@@ -168,9 +172,10 @@ def write_report(
     new = out / UNFINISHED
     shutil.rmtree(new, ignore_errors=True)  # what a kill left
     new.mkdir()
-    needs = {"coverage.png": "compared", "perplexity.png": "perplexity"}  # without it there is nothing to draw
+    # Without it there is nothing to draw.
+    needs = {"groups.png": "groups", "coverage.png": "compared", "perplexity.png": "perplexity"}
     for name, draw in pictures.items():
-        if content[needs.get(name, "models")]:
+        if content.get(needs.get(name, "models")):
             draw(content, new / name)
     if review:
         text = page.review(review, content, problems, read_samples(out))
@@ -194,6 +199,6 @@ def only_counts(content: dict) -> dict:
         for label, result in content["models"].items()
     }
     return {
-        **{name: value for name, value in content.items() if name not in ("compared", "perplexity")},
+        **{name: value for name, value in content.items() if name not in ("compared", "perplexity", "groups")},
         "models": models,
     }

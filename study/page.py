@@ -124,6 +124,8 @@ def section(table: Table, folder: Path) -> str:
     head = "".join(f'<th scope="col">{text(column)}</th>' for column in table.columns)
     rows = "".join(
         f'<tr><th scope="row">{text(name)}</th>{"".join(f"<td>{text(cell)}</td>" for cell in cells)}</tr>'
+        if any(cells)
+        else f'<tr class="group"><th scope="rowgroup" colspan="{len(table.columns)}">{text(name)}</th></tr>'
         for name, *cells in table.rows
     )
     # On a phone a wide table scrolls in a box of its own; tabindex lets the keyboard reach it.

@@ -7,6 +7,9 @@ Perplexity, from "Does Reinforcement Learning Really Incentivize Reasoning Capac
 of responses Y of one model (or of a teacher) under another. If the base gives what the trained model writes a low
 perplexity, the base could have written it. We take the median over each problem's responses (its appendix C.4).
 
+A perplexity is per token, and a long response of likely tokens can still be an unlikely one. So for right responses we
+also keep p(Y | x) = exp(sum_t log p(y_t | x, y_<t)): how often would the reader say just that? (Not in the paper.)
+
 Differs from the paper: it does not state the temperature of its perplexities; here it is 1, the model as it is. The
 end token counts as a token of the response.
 """
@@ -143,9 +146,9 @@ def perplexities(
     """How likely is what every entry wrote, to the base and to the model that wrote it? And what the teacher wrote?
 
     entries: the study's, the base first; written: label -> its records, of which the first `number` of a problem count;
-    teacher: its responses, all of which count. Returns {"writer", "reader", "problems": {index: median perplexity}}
-    each. The records in `shown` are given "pieces", "logps" and "certainty": text and values of each token, by the
-    model that wrote them.
+    teacher: its responses, all of which count. Returns {"writer", "reader", "problems": {index: median perplexity},
+    "right_logps": {index: median log p(Y | x) of the right responses, nats}} each. The records in `shown` are given
+    "pieces", "logps" and "certainty": text and values of each token, by the model that wrote them.
     """
     if not number:
         return []
@@ -159,17 +162,21 @@ def perplexities(
         for writer, records in written.items():
             if reader not in (base, models.get(writer)):
                 continue
-            by_problem = defaultdict(list)
+            by_problem, right = defaultdict(list), defaultdict(list)
             pairs = [(ready.prompts[record["problem"]], response_tokens(record, ready.tokenizer)) for record in records]
             for i, logps, certainty in token_values(ready.policy, pairs):
                 record = records[i]
                 # Later samples were kept to be read, because they are right: they would bias the median.
                 if record.get("sample", 0) < number and len(logps):
                     by_problem[record["problem"]].append(perplexity(logps))
+                if record.get("correct"):  # among right responses those later ones are like any other
+                    right[record["problem"]].append(logps.sum().item())
                 if models.get(writer) == reader and id(record) in wanted:
                     record["pieces"] = split_text(pairs[i][1], ready.tokenizer)
                     record["logps"], record["certainty"] = logps.tolist(), certainty.tolist()
-            medians = {i: float(np.median(values)) for i, values in sorted(by_problem.items())}
+            medians, right_logps = (
+                {i: float(np.median(values)) for i, values in sorted(found.items())} for found in (by_problem, right)
+            )
             if medians:
-                table.append({"writer": writer, "reader": reader, "problems": medians})
+                table.append({"writer": writer, "reader": reader, "problems": medians, "right_logps": right_logps})
     return table

@@ -36,24 +36,63 @@ def pass_at_k(content: dict, path: Path) -> None:
 
     The bands are the intervals of the base and the first trained model; more bands would hide each other.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    called = short_names(content["models"])
-    for i, (label, result) in enumerate(content["models"].items()):
-        color = COLORS[i % 9] if i else "#3182bd"  # too pale for a line
-        look = {"color": color, "marker": MARKERS[i % 9], "markersize": 5}
-        axes.plot(content["k"], result["pass_at_k_correct"], "-", label=f"{called[label]}: correct answer", **look)
-        if "interval_correct" in result and i < 2:
-            axes.fill_between(content["k"], *result["interval_correct"], color=color, alpha=0.12, linewidth=0)
+    figure, axes = plt.subplots(figsize=(6.4, 4.9), layout="constrained")
+    draw_curves(axes, content["k"], content["models"], content.get("chance"), 5)
+    for i, result in enumerate(list(content["models"].values())[:2]):
+        if "interval_correct" in result:
+            axes.fill_between(content["k"], *result["interval_correct"], color=line_color(i), alpha=0.12, linewidth=0)
+    axes.set_xticks(content["k"], [str(k) for k in content["k"]])
+    axes.set(xlabel="k (tries)", ylabel="pass@k")
+    axes.set_title(f"{content['problems']} problems, {content['samples']} samples each")
+    legend_above(figure, axes)
+    save(figure, path)
+
+
+def legend_above(figure, axes) -> None:
+    """The names of the lines of `axes` above the picture, where they hide no line."""
+    lines, names = axes.get_legend_handles_labels()
+    columns = 1 if max(map(len, names)) > 50 else 2
+    figure.legend(lines, names, fontsize=9, ncols=columns, loc="outside upper center", frameon=False)
+
+
+def line_color(i: int) -> str:
+    """The colour of the i-th model's lines."""
+    return COLORS[i % 9] if i else "#3182bd"  # the base's own is too pale for a line
+
+
+def draw_curves(axes, ks: list[int], models: dict[str, dict], chance: dict | None, size: float) -> None:
+    """The curves of some models, and of blind tries: a thin dotted line, behind them. size: of the markers."""
+    called = short_names(models)
+    for i, (label, result) in enumerate(models.items()):
+        look = {"color": line_color(i), "marker": MARKERS[i % 9], "markersize": size}
+        axes.plot(ks, result["pass_at_k_correct"], "-", label=f"{called[label]}: correct answer", **look)
         if "pass_at_k_valid" in result:
             name = f"{called[label]}: correct, valid chain"
-            axes.plot(content["k"], result["pass_at_k_valid"], "--", label=name, markerfacecolor="white", **look)
+            axes.plot(ks, result["pass_at_k_valid"], "--", label=name, markerfacecolor="white", **look)
+    if chance:
+        axes.plot(ks, chance["pass_at_k"], ":", color="0.45", linewidth=1.3, label=chance["name"], zorder=1)
     axes.set_xscale("log", base=2)  # a doubling of the tries is one step to the right
-    axes.set_xticks(content["k"], [str(k) for k in content["k"]])
     axes.minorticks_off()
-    axes.set(xlabel="k (tries)", ylabel="pass@k", ylim=(0, 1.02))
-    axes.set_title(f"{content['problems']} problems, {content['samples']} samples each")
+    axes.set_ylim(-0.03, 1.03)  # a curve at 0 or 1 is seen too
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=9)
+
+
+def by_group(content: dict, path: Path) -> None:
+    """The curves of pass@k on each group of problems apart, three panels in a row."""
+    groups, ks = content["groups"], content["k"]
+    rows = -(-len(groups) // 3)
+    size = {"figsize": (6.4, 1.0 + 1.9 * rows), "layout": "constrained"}
+    figure, grid = plt.subplots(rows, 3, sharex=True, sharey=True, squeeze=False, **size)
+    for axes in grid.flat[len(groups) :]:
+        axes.axis("off")
+    for axes, (name, group) in zip(grid.flat, groups.items(), strict=False):
+        chance = {"name": content["chance"]["name"], "pass_at_k": group["chance"]}
+        draw_curves(axes, ks, group["models"], chance, 3.5)
+        axes.set_xticks(ks[::2], [str(k) for k in ks[::2]])  # a panel has no room for all
+        axes.set_title(f"{name} ({len(group['problems'])})", fontsize=10)
+    figure.supxlabel("k (tries)", fontsize=10)
+    figure.supylabel("pass@k", fontsize=10)
+    legend_above(figure, grid[0, 0])
     save(figure, path)
 
 
@@ -145,6 +184,7 @@ def perplexity(content: dict, path: Path) -> None:
 # File name -> the function that draws it.
 PICTURES = {
     "passk.png": pass_at_k,
+    "groups.png": by_group,
     "histogram.png": histogram,
     "coverage.png": coverage,
     "perplexity.png": perplexity,

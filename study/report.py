@@ -4,6 +4,7 @@
 function below takes `content`, what report.json holds; its models are in order, the base first.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,16 @@ def at_k(k: float) -> str:
     return f"{k:.1f}" if k < 10 else f"{k:.0f}"
 
 
+def one_in(logp: float | None) -> str:
+    """A probability, given by its logarithm (nats), as one reads it: 1 in 7.1, 1 in 40,000, 1 in 10^12; - for None."""
+    if logp is None:
+        return "-"
+    if -logp > math.log(1e6):
+        return f"1 in 10^{-logp / math.log(10):.0f}"
+    tries = float(f"{math.exp(-logp):.2g}")
+    return f"1 in {tries:,.0f}" if tries >= 10 else f"1 in {tries:.2g}"
+
+
 def k_columns(content: dict) -> list[str]:
     """The head of a table with a column for each k."""
     return ["", *(f"k={k}" for k in content["k"])]
@@ -71,6 +82,8 @@ def solved_table(content: dict) -> Table:
         [name, *(f"{value:.3f}" for value in content["models"][model][f"pass_at_k_{kind}"])]
         for model, kind, name in named_curves(content)
     ]
+    if chance := content.get("chance"):
+        rows.append([chance["name"], *(f"{value:.3f}" for value in chance["pass_at_k"])])
     return Table("What is solved in k tries?", [note], k_columns(content), rows, "passk.png")
 
 
@@ -104,6 +117,39 @@ def difference_table(content: dict, kind: str) -> Table:
     if kind == "valid":
         question = "And if lucky guesses do not count, only valid chains?"
     return Table(question, notes, ["", *(called[model] for model in compared)], rows)
+
+
+def group_table(content: dict) -> Table:
+    """The study by difficulty. A lead on problems that nobody solves by a valid chain is one of lucky guesses.
+
+    "base says it": how likely the base is to say just the right response that this model gave. Where that is 1 in
+    millions, a low perplexity does not mean that the base could have said it.
+    """
+    base, *_ = called = short_names(content["models"])
+    n, rows = content["samples"], []
+    columns = ["k=1", f"k={n}", "valid k=1", f"valid k={n}", "never", "lost", "gained", "perplexity", "base says it"]
+    for name, group in content["groups"].items():
+        rows.append((f"{name}: {len(group['problems'])} problems", {}))
+        under_base = {row["writer"]: row for row in group["perplexity"] if row["reader"] == base}
+        for model, result in group["models"].items():
+            cells = {"never": str(result["never_correct"])}
+            for kind, prefix in (("correct", ""), ("valid", "valid ")):
+                for i, k in ((0, 1), (-1, n)):
+                    if curve := result.get(f"pass_at_k_{kind}"):
+                        cells[f"{prefix}k={k}"] = f"{curve[i]:.3f}"
+            if model in content["compared"]:
+                cells["lost"], cells["gained"] = str(result["base_only_correct"]), str(result["trained_only_correct"])
+            if model in under_base and (median := under_base[model]["median"]):
+                cells["perplexity"], cells["base says it"] = f"{median:.2f}", one_in(under_base[model]["right_logp"])
+            rows.append((f"  {called[model]}", cells))
+        ends = (f"{group['chance'][i]:.3f}" for i in (0, -1))
+        rows.append((f"  {content['chance']['name']}", dict(zip(columns[:2], ends, strict=True))))
+    shown = [column for column in columns if any(column in cells for _, cells in rows)]
+    notes = [f"pass@k; problems never solved in {n} tries; solved by the base only: lost; by this model only: gained."]
+    if "perplexity" in shown:
+        notes.append("Under the base: perplexity, and how likely it says this model's right response word for word.")
+    grid = [[name, *(cells.get(column, "") for column in shown)] for name, cells in rows]
+    return Table("Is it the same on easy and on hard problems?", notes, ["", *shown], grid, "groups.png")
 
 
 def histogram_table(content: dict) -> Table:
@@ -169,9 +215,12 @@ def perplexity_table(content: dict) -> Table:
     for row in content["perplexity"]:
         quartiles = np.quantile(list(row["problems"].values()), [0.25, 0.5, 0.75])
         name = " under ".join(called.get(row[who], row[who]) for who in ("writer", "reader"))
-        rows.append([name, *(f"{value:.3f}" for value in quartiles)])
-    note = "Perplexity of responses, at temperature 1: quartiles of the problems' medians."
-    return Table("Could the base have said it?", [note], ["", "25 %", "50 %", "75 %"], rows, "perplexity.png")
+        right = list(row.get("right_logps", {}).values())
+        rows.append([name, *(f"{value:.3f}" for value in quartiles), one_in(np.median(right) if right else None)])
+    notes = ["Perplexity of responses, at temperature 1: quartiles of the problems' medians."]
+    notes.append("Word for word: how likely the reader says a right response, all of it as it is (median).")
+    columns = ["", "25 %", "50 %", "75 %", "word for word"]
+    return Table("Could the base have said it?", notes, columns, rows, "perplexity.png")
 
 
 def variety_table(content: dict) -> Table:
@@ -202,6 +251,8 @@ def tables(content: dict) -> list[Table]:
     found = [solved_table(content)]
     if compared and intervals:
         found.append(difference_table(content, "correct"))
+    if content.get("groups"):
+        found.append(group_table(content))
     if many:
         found.append(histogram_table(content))
     if compared:
@@ -226,5 +277,5 @@ def as_text(found: list[Table]) -> str:
         widths = [max(len(row[i]) for row in grid) for i in range(len(table.columns))]
         for name, *cells in grid:
             right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-            lines.append("  ".join(["", name.ljust(widths[0]), *right]))
+            lines.append("  ".join(["", name.ljust(widths[0]), *right]).rstrip())
     return "\n".join(lines[1:])

@@ -89,7 +89,7 @@ def test_a_study_counts_what_it_wrote(base, sharper, tmp_path):
     assert pair["coverage_correct"]["base_only"] == np.flatnonzero((a > 0) & (b == 0)).tolist()
     assert pair["difference_correct"][0] == pytest.approx((b.mean() - a.mean()) / 6, abs=1e-6)
     assert json.loads((out / "passk.json").read_text())["models"][str(base)]["counts_correct"] == a.tolist()
-    names = ["coverage.png", "histogram.png", "passk.json", "passk.png", "perplexity.png", "report.html"]
+    names = ["coverage.png", "groups.png", "histogram.png", "passk.json", "passk.png", "perplexity.png", "report.html"]
     assert sorted(path.name for path in out.iterdir()) == [*names, "report.json", "samples.jsonl.gz", "study.json"]
 
 
@@ -515,6 +515,30 @@ def test_samples_are_graded_again_without_being_sampled_again(base, tmp_path, ca
     assert sum(report(tmp_path / "out")["models"][str(base)]["counts_correct"]) == sum("3" in r["text"] for r in before)
 
 
+def test_a_study_from_before_there_were_groups_is_graded_again(base, tmp_path, monkeypatch):
+    flags, out = f"{base} --samples 4 --limit 12 --perplexity 2 --out {tmp_path / 'out'}", tmp_path / "out"
+    assert study(flags) == 0
+    new = report(out)
+    assert new["chance"] == {"name": "blind guess", "pass_at_k": pytest.approx([0.01, 0.0199, 0.039404], abs=1e-6)}
+    assert [group["problems"] for group in new["groups"].values()] == [[i, i + 6] for i in range(6)]
+    old = {name: value for name, value in new.items() if name not in ("chance", "groups")}
+    old["perplexity"] = [{key: row[key] for key in ("writer", "reader", "problems")} for row in new["perplexity"]]
+    (out / "report.json").write_text(json.dumps(old))
+    assert study(f"{flags} --regrade") == 0
+    again = report(out)
+    assert again["groups"]["1 operation"]["models"] == new["groups"]["1 operation"]["models"]
+    assert again["groups"]["1 operation"]["perplexity"][0]["right_logp"] is None
+    # With a report of now they are kept, unless other responses are right now.
+    (out / "report.json").write_text(json.dumps(new))
+    assert study(f"{flags} --regrade") == 0
+    assert report(out)["perplexity"] == new["perplexity"]
+    assert any(row["right_logps"] for row in new["perplexity"])
+    monkeypatch.setattr(samples, "grade", lambda texts, *_: ["3" in text for text in texts])
+    assert study(f"{flags} --regrade") == 0
+    assert [row["right_logps"] for row in report(out)["perplexity"]] == [{}, {}]
+    assert [row["problems"] for row in report(out)["perplexity"]] == [row["problems"] for row in new["perplexity"]]
+
+
 def test_a_report_of_fewer_models_leaves_nothing_of_the_last_one(base, sharper, tmp_path):
     flags, out = f"--samples 4 --limit 6 --perplexity 1 --out {tmp_path / 'out'}", tmp_path / "out"
     assert study(f"{base} {sharper} {flags}") == 0
@@ -539,7 +563,7 @@ def test_a_report_of_fewer_models_leaves_nothing_of_the_last_one(base, sharper, 
     assert not (out / "perplexity.png").exists()
     assert report(out)["perplexity"] == []
     counted = json.loads((out / "passk.json").read_text())
-    assert set(report(out)) - set(counted) == {"compared", "perplexity"}
+    assert set(report(out)) - set(counted) == {"compared", "perplexity", "groups"}
     assert set(counted["models"][str(base)]) == {"template", "temperature"} | {
         f"{what}_{kind}" for what in ("counts", "pass_at_k") for kind in ("correct", "valid")
     } | {"counts_truncated"}
@@ -550,13 +574,13 @@ def test_a_report_of_fewer_models_leaves_nothing_of_the_last_one(base, sharper, 
 
 def test_a_chain_is_valid_only_with_the_right_last_answer():
     texts = [
-        "first, 3+4=7 therefore \\boxed{7}",
+        "first, 3+2=5 finally, 5+2=7 therefore \\boxed{7}",
         "therefore \\boxed{7}",
-        "first, 3+4=7 therefore \\boxed{7}. No, wait: it is \\boxed{8}",
+        "first, 3+2=5 finally, 5+2=7 therefore \\boxed{7}. No, wait: it is \\boxed{8}",
         "",
     ]
     records = [{"problem": 1, "text": text} for text in texts]
-    problems = [Problem("1+1=", "2"), Problem("3+4=", "7", "number")]
+    problems = [Problem("1+1=", "2"), Problem("3+2+2=", "7", "number")]
     graded = samples.add_verdicts(records, problems, run_code=False, valid=toy.valid_chain)
     assert [(r["answer"], r["correct"], r["valid"]) for r in graded] == [
         ("7", True, True),
@@ -756,6 +780,26 @@ def test_who_reads_what_and_how_much_of_it_counts():
     # Responses of which no token is left give no row, and no number that is none.
     silent = [{"problem": 0, "text": "!"}]
     assert [row["writer"] for row in perplexity.perplexities(entries[:1], {}, silent, load, 3, [])] == []
+
+
+def test_how_likely_a_right_response_is_as_a_whole_is_the_product_of_its_tokens():
+    policy = tiny_model("qwen2")
+
+    def record(sample, text, correct):
+        return {"problem": 0, "sample": sample, "text": text, "correct": correct}
+
+    # Number 7 was kept because it is right: it is in no perplexity, and among the right ones it counts as any other.
+    written = {"base": [record(0, "ab", True), record(1, "cd", False), record(7, "e", True)]}
+    load = {"base": samples.Ready(policy, Letters(), [[1, 2, 3]], "plain")}.get
+    (row,) = perplexity.perplexities([samples.Entry("base", "base", 1.0)], written, [], load, 2, [])
+
+    def p(before, token):
+        return policy(input_ids=torch.tensor([before])).logits[0, -1].softmax(-1)[token].item()
+
+    two, one = p([1, 2, 3], 0) * p([1, 2, 3, 0], 1), p([1, 2, 3], 4)  # "ab" and "e"
+    assert row["right_logps"] == {0: pytest.approx((np.log(two) + np.log(one)) / 2, rel=1e-4)}
+    wrong = {"base": [record(1, "cd", False)]}
+    assert perplexity.perplexities([samples.Entry("base", "base", 1.0)], wrong, [], load, 2, [])[0]["right_logps"] == {}
 
 
 def test_sampled_tokens_are_scored_unless_they_mean_other_text_to_the_reader():

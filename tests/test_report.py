@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import eval as evaluation
+import toy
 from data import Problem
 from study import analysis, page, pictures, report
 from study.samples import Entry
@@ -112,6 +113,94 @@ def test_intervals_over_few_problems_come_with_a_warning():
     assert not any("rough" in note for note in notes(60))
 
 
+def six_problems() -> dict:
+    """report.json of two models on six problems of a world in which a blind try is right once in 2, or once in 4."""
+    content = hand_made({"base": [4, 1, 0, 2, 0, 2], "runs/trained": [4, 0, 0, 4, 1, 4]})
+    content["perplexity"] = [
+        {"writer": "base", "reader": "base", "problems": {0: 3.0}},  # as before there were right_logps
+        {
+            "writer": "runs/trained",
+            "reader": "base",
+            "problems": {"0": 1.0, "3": 2.0, "1": 5.0, "2": 7.0, "4": 9.0, "5": 6.0},  # as JSON has keys
+            "right_logps": {0: np.log(1 / 4), 3: np.log(1 / 16), 5: np.log(1 / 40_000)},
+        },
+    ]
+    prompts = ["1+1=", "1+1+1=", "1+1+2=", "1+2=", "1+1+3=", "1+1+4="]
+    chances = {"1 operation": 0.5, "2 operations": 0.25}
+    known = analysis.in_a_world(
+        content, prompts, "blind guess", lambda prompt: chances[toy.operations(prompt)], toy.operations
+    )
+    return content | analysis.rounded(known)
+
+
+def test_a_blind_try_that_is_right_every_other_time_is_right_in_two_tries_three_times_in_four():
+    assert analysis.chance_curve([0.5], [1, 2, 3]) == [0.5, 0.75, 0.875]
+    assert analysis.chance_curve([0.5, 1.0, 0.0], [2]) == [pytest.approx(1.75 / 3)]  # a mean over problems, not of p
+
+
+def test_the_groups_hold_every_problem_once_and_have_the_numbers_of_their_own_problems():
+    content = six_problems()
+    easy, hard = content["groups"].values()
+    assert list(content["groups"]) == ["1 operation", "2 operations"]
+    assert (easy["problems"], hard["problems"]) == ([0, 3], [1, 2, 4, 5])
+    assert (easy["chance"], hard["chance"]) == ([0.5, 0.75, 0.9375], [0.25, 0.4375, 0.683594])
+    assert content["chance"]["pass_at_k"][1] == pytest.approx((2 * 0.75 + 4 * 0.4375) / 6)
+    base, trained = easy["models"].values()
+    # pass@2 of 2 in 4 is 5/6, of 1 in 4 it is 1/2
+    assert (base["pass_at_k_correct"], trained["pass_at_k_correct"]) == (pytest.approx([0.75, 11 / 12, 1]), [1, 1, 1])
+    assert [trained[f"{name}_correct"] for name in ("never", "base_only", "trained_only")] == [0, 0, 0]
+    base, trained = hard["models"].values()
+    assert base == {"pass_at_k_correct": pytest.approx([3 / 16, 1 / 3, 1 / 2]), "never_correct": 2}
+    assert trained["pass_at_k_correct"] == pytest.approx([5 / 16, 3 / 8, 1 / 2])
+    assert [trained[f"{name}_correct"] for name in ("never", "base_only", "trained_only")] == [2, 1, 1]
+    assert [row["median"] for row in easy["perplexity"]] == [3, 1.5]
+    assert [row["median"] for row in hard["perplexity"]] == [None, 6.5]
+    assert [row["right_logp"] for row in easy["perplexity"]] == [None, pytest.approx(np.log(1 / 8))]
+    assert [row["right_logp"] for row in hard["perplexity"]] == [None, pytest.approx(np.log(1 / 40_000))]
+
+
+def test_the_table_of_groups_shows_them_under_each_other_and_is_left_out_where_there_are_none():
+    content = six_problems()
+    table = next(table for table in report.tables(content) if table.picture == "groups.png")
+    heads = ["k=1", "k=4", "never", "lost", "gained", "perplexity", "base says it"]
+    assert table.columns == ["", *heads]
+    assert table.rows == [
+        ["1 operation: 2 problems", "", "", "", "", "", "", ""],
+        ["  base", "0.750", "1.000", "0", "", "", "3.00", "-"],
+        ["  trained", "1.000", "1.000", "0", "0", "0", "1.50", "1 in 8"],
+        ["  blind guess", "0.500", "0.938", "", "", "", "", ""],
+        ["2 operations: 4 problems", "", "", "", "", "", "", ""],
+        ["  base", "0.188", "0.500", "2", "", "", "", ""],
+        ["  trained", "0.312", "0.500", "2", "1", "1", "6.50", "1 in 40,000"],
+        ["  blind guess", "0.250", "0.684", "", "", "", "", ""],
+    ]
+    assert report.tables(content)[0].rows[-1] == ["blind guess", "0.333", "0.542", "0.768"]
+    for group in content["groups"].values():  # with valid chains, which stand beside
+        for result in group["models"].values():
+            result["pass_at_k_valid"] = [0.1, 0.2, 0.3]
+    table = next(table for table in report.tables(content) if table.picture == "groups.png")
+    assert table.columns[:5] == ["", "k=1", "k=4", "valid k=1", "valid k=4"]
+    assert table.rows[1][:5] == ["  base", "0.750", "1.000", "0.100", "0.300"]
+    longer = [[name.replace("trained", "toy-correct-seed0 at T=1.43"), *cells] for name, *cells in table.rows]
+    assert max(map(len, report.as_text([table._replace(rows=longer)]).splitlines())) <= 120
+    del content["groups"], content["chance"]
+    assert not [table for table in report.tables(content) if table.picture == "groups.png"]
+    assert [row[0] for row in report.tables(content)[0].rows] == ["base", "trained"]
+
+
+def test_a_world_without_degrees_of_difficulty_has_a_chance_and_no_groups():
+    content = hand_made({"base": [1, 2]})
+    assert analysis.in_a_world(content, ["easy", "hard"], "search", {"easy": 0.5, "hard": 0.0}.get, None) == {
+        "chance": {"name": "search", "pass_at_k": [0.25, 0.375, 0.46875]}
+    }
+
+
+def test_a_probability_is_one_in_so_many():
+    said = {1: "1 in 1", 1 / 7: "1 in 7", 0.7: "1 in 1.4", 1 / 41_234: "1 in 41,000", 2e-6: "1 in 500,000"}
+    assert {p: report.one_in(np.log(p)) for p in said} == said
+    assert (report.one_in(-2000.0), report.one_in(None)) == ("1 in 10^869", "-")
+
+
 def test_who_overtakes_whom_is_said_in_the_order_of_the_largest_k():
     """The base is the first model. Who is ahead at n has overtaken the other, if it was ever behind."""
 
@@ -137,7 +226,7 @@ def test_numbers_stand_under_their_heads():
     content["compared"]["runs/trained"] = {**valid, **pair, "difference_valid": [-0.5, -0.5, -0.5]}
     medians = {str(i): float(i) for i in range(5)}
     content["perplexity"] = [
-        {"writer": "runs/trained", "reader": "base", "problems": medians},
+        {"writer": "runs/trained", "reader": "base", "problems": medians, "right_logps": {"0": np.log(1 / 16)}},
         {"writer": "teacher", "reader": "base", "problems": {"0": 7.0}},
     ]
     content["top_p"] = 0.95
@@ -158,8 +247,8 @@ def test_numbers_stand_under_their_heads():
         "truncated": "0.125",
     }
     assert found["Could the base have said it?"].rows == [
-        ["trained under base", "1.000", "2.000", "3.000"],
-        ["teacher under base", "7.000", "7.000", "7.000"],
+        ["trained under base", "1.000", "2.000", "3.000", "1 in 16"],
+        ["teacher under base", "7.000", "7.000", "7.000", "-"],
     ]
     table = found["What is solved in k tries?"]
     assert table.columns == ["", "k=1", "k=2", "k=4"]
@@ -260,6 +349,22 @@ def test_the_curves_are_drawn_over_k_each_with_its_models_name(drawn):
     assert (heights.min(), heights.max()) == (min(low), max(high))
 
 
+def test_blind_tries_are_a_dotted_line_in_the_picture_of_all_and_in_the_panel_of_each_group(drawn):
+    content = six_problems()
+    axes = drawn(pictures.pass_at_k, content)
+    line = axes.get_lines()[-1]
+    assert (line.get_label(), line.get_linestyle()) == ("blind guess", ":")
+    assert list(line.get_ydata()) == content["chance"]["pass_at_k"]
+    panels = drawn(pictures.by_group, content).figure.axes
+    assert [axes.get_title() for axes in panels] == ["1 operation (2)", "2 operations (4)", ""]
+    for axes, group in zip(panels, content["groups"].values(), strict=False):
+        base, trained, blind = axes.get_lines()
+        assert list(base.get_ydata()) == group["models"]["base"]["pass_at_k_correct"]
+        assert list(trained.get_ydata()) == group["models"]["runs/trained"]["pass_at_k_correct"]
+        assert list(blind.get_ydata()) == group["chance"]
+        assert list(blind.get_xdata()) == [1, 2, 4]
+
+
 def test_the_histogram_has_a_bar_for_every_bin_and_model(drawn):
     content = hand_made(THREE)
     axes = drawn(pictures.histogram, content)
@@ -318,7 +423,7 @@ def test_a_run_is_drawn_as_curves_over_its_steps(tmp_path, monkeypatch):
 
 def test_the_page_is_one_file_that_asks_for_nothing(finished):
     text = (finished / "report.html").read_text()
-    assert text.count('<img alt="') == text.count('src="data:image/png;base64,') == 4
+    assert text.count('<img alt="') == text.count('src="data:image/png;base64,') == 5
     assert "default-src 'none'" in text
     # No address at all outside of the data and the pictures.
     rest = re.sub(r'<script type="application/json".*?</script>|data:image/png;base64,[^"]*', "", text, flags=re.S)
@@ -341,6 +446,8 @@ def test_the_name_of_a_model_is_never_markup(finished):
     names = [HOSTILE, '" onmouseover="document.title=1']
     for part in ("models", "compared"):
         content[part] = dict(zip(names[-len(content[part]) :], content[part].values(), strict=True))
+    for group in content["groups"].values():
+        group["models"] = dict(zip(names, group["models"].values(), strict=True))
     old = dict(zip(content_of(finished)["models"], names, strict=True))
     for row in content["perplexity"]:
         row.update({who: old.get(row[who], row[who]) for who in ("writer", "reader")})
@@ -508,7 +615,7 @@ def test_the_page_in_a_browser(browser, finished, tmp_path, width):
         )
 
     assert browser.run("document.documentElement.scrollWidth") <= width  # nothing sticks out sideways
-    assert browser.run("[...document.images].map(i => i.complete && i.naturalWidth > 100)") == [True] * 4
+    assert browser.run("[...document.images].map(i => i.complete && i.naturalWidth > 100)") == [True] * 5
     assert browser.run("[...document.images].every(i => i.alt.length > 10)")
     counts = [result["counts_correct"][0] for result in content["models"].values()]
     heads = browser.run("[...document.querySelectorAll('#shown h3')].map(h => h.textContent)")
@@ -573,7 +680,7 @@ def test_the_page_in_a_browser(browser, finished, tmp_path, width):
 def test_what_a_model_wrote_or_is_called_runs_nothing_in_a_browser(browser, finished, tmp_path):
     content = content_of(finished)
     content["models"] = {HOSTILE: next(iter(content["models"].values()))}
-    content["compared"], content["perplexity"] = {}, []
+    content["compared"], content["perplexity"], content["groups"] = {}, [], {}
     verdicts = {
         "✓ right": {"valid": True},
         "✓ right, but no valid chain": {"valid": False},

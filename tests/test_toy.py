@@ -99,7 +99,8 @@ def test_reasoning_without_slips_is_a_valid_chain_and_direct_answers_and_rambles
     for prompt, answer in toy.make_problems("train", 100):
         assert toy.valid_chain(toy.reason(prompt, rng), prompt)
         assert toy.valid_chain(toy.reason(prompt, rng), Problem(prompt, answer, "number"))
-        assert not toy.valid_chain(toy.completion_of(prompt, "direct", rng), prompt)
+        one = len(toy.steps(prompt)) == 1  # operation: no luck
+        assert toy.valid_chain(toy.completion_of(prompt, "direct", rng), prompt) == one
         assert not toy.valid_chain(toy.completion_of(prompt, "ramble", rng), prompt)
         assert not toy.valid_chain(toy.reason(prompt, rng, slip=1.0), prompt)
         assert re.fullmatch(r"hmm, \d(?: (?:and|or) \d)*", toy.completion_of(prompt, "ramble", rng))
@@ -139,6 +140,14 @@ def test_rambling_goes_on_with_probability_seven_tenths():
 def test_a_chain_with_anything_wrong_is_not_valid(completion):
     assert toy.valid_chain("first, 7+8=15 finally, 15*3=45 therefore \\boxed{45}", "7+8*3=")
     assert not toy.valid_chain(completion, "7+8*3=")
+
+
+def test_a_right_answer_to_one_operation_is_no_luck_with_or_without_its_step():
+    assert toy.valid_chain("\\boxed{15}", "7+8=")
+    assert toy.valid_chain("first, 7+8=15 thus \\boxed{15}", "7+8=")
+    for completion in ("\\boxed{14}", "\\boxed{15", "", "first, 7+8=16 thus \\boxed{15}", "hmm, 7 and 8\\boxed{15}"):
+        assert not toy.valid_chain(completion, "7+8=")
+    assert not toy.valid_chain("\\boxed{45}", "7+8*3=")
 
 
 def test_slips_happen_at_their_rate_and_are_carried_on():
