@@ -964,7 +964,9 @@ def test_the_defaults_that_depend_on_other_flags(tmp_path):
     assert (filled("a").limit, filled("a").max_new_tokens, filled("a").dtype) == (180, 80, "float32")
     other = filled("a --data math500")
     assert (other.limit, other.max_new_tokens, other.dtype) == (180, 1024, "auto")
-    assert filled("a --recipe limit-of-rlvr").limit == 180
+    assert filled("a --recipe limit-of-rlvr").limit == filled("a --temperature 0").limit == 180
+    assert filled("a --data math500 --temperature 0").limit is None  # as published figures are
+    assert filled("a --data math500 --temperature 0 --limit 7").limit == 7
     given = filled("a --limit 7 --max-new-tokens 9 --dtype bfloat16")
     assert (given.limit, given.max_new_tokens, given.dtype) == (7, 9, "bfloat16")
     assert filled(f"{tmp_path}/ a/b").models == [str(tmp_path), "a/b"]  # so that a folder has one name

@@ -217,7 +217,8 @@ def test_who_overtakes_whom_is_said_in_the_order_of_the_largest_k():
 def test_numbers_stand_under_their_heads():
     content = hand_made({"base": [2, 1, 1, 0], "runs/trained": [4, 4, 0, 0]})
     base, trained = content["models"].values()
-    trained.update(temperature=0.5, entropy=0.25, entropy_ratio=1.25, completion_tokens=12.0, answered=0.75, truncated=0.125)
+    trained.update(temperature=0.5, entropy=0.25, completion_tokens=12.0, answered=0.75, truncated=0.125)
+    trained["entropy_ratio"] = 1.25
     pair = content["compared"]["runs/trained"]
     pair["difference_correct"], pair["difference_interval_correct"] = [0.1, 0.2, 0.3], [[-1, -2, -3], [1, 2, 3]]
     for kind in ("pass_at_k", "counts", "histogram", "interval"):
