@@ -128,6 +128,7 @@ def group_table(content: dict) -> Table:
     base, *_ = called = short_names(content["models"])
     n, rows = content["samples"], []
     columns = ["k=1", f"k={n}", "valid k=1", f"valid k={n}", "never", "lost", "gained", "perplexity", "base says it"]
+    columns = list(dict.fromkeys(columns))  # of one sample each, k = 1 is all there is
     for name, group in content["groups"].items():
         rows.append((f"{name}: {len(group['problems'])} problems", {}))
         under_base = {row["writer"]: row for row in group["perplexity"] if row["reader"] == base}
@@ -142,8 +143,8 @@ def group_table(content: dict) -> Table:
             if model in under_base and (median := under_base[model]["median"]):
                 cells["perplexity"], cells["base says it"] = f"{median:.2f}", one_in(under_base[model]["right_logp"])
             rows.append((f"  {called[model]}", cells))
-        ends = (f"{group['chance'][i]:.3f}" for i in (0, -1))
-        rows.append((f"  {content['chance']['name']}", dict(zip(columns[:2], ends, strict=True))))
+        ends = {f"k={k}": f"{group['chance'][i]:.3f}" for i, k in ((0, 1), (-1, n))}
+        rows.append((f"  {content['chance']['name']}", ends))
     shown = [column for column in columns if any(column in cells for _, cells in rows)]
     notes = [f"pass@k; problems never solved in {n} tries; solved by the base only: lost; by this model only: gained."]
     if "perplexity" in shown:
