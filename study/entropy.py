@@ -76,7 +76,8 @@ def matching_temperature(ready: Ready, target: float, sampling: Sampling) -> flo
     Goes from the study's temperature in factors of STEP until the target lies between two entropies, then to where a
     straight line between them meets it, and again, until it is within 1 %. But all of this was seen on one small block,
     and is wrong by the luck of that block. So a larger one is drawn at the temperature found, and what it differs by is
-    made up for: between the last two temperatures, entropy is taken as a power of the temperature. Raises BadInput if the target is out of reach.
+    made up for: between the last two temperatures, entropy is taken as a power of the temperature. Raises BadInput if
+    the target is out of reach.
     """
     tried = {}  # temperature -> entropy, nats
 
