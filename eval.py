@@ -183,7 +183,9 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     # The lines of the study: each model (the base first, with which the others are compared), and with --match-entropy
     # each trained one again, at the temperature at which its words vary as much as the base's.
     entries = [samples.Entry(model, model, settings.temperature) for model in settings.models]
-    if settings.match_entropy:
+    if settings.match_entropy:  # the base's samples come first: they say what entropy is to be met
+        if not settings.regrade:
+            samples.draw_missing(entries, len(problems), out, sampling, load, grade)
         entries += entropy.matched_entries(entries, out, sampling, None if settings.regrade else load)
 
     # Sample what is missing. A part that is there is never sampled again: that is all there is to resuming.

@@ -83,6 +83,7 @@ def analyse(
         label: {kind: passk.problem_curves(n, tally.counts[kind], ks) for kind in kinds}
         for label, tally in tallies.items()
     }
+    base_entropy = max(tallies[base].entropy / tallies[base].tokens, 1e-9)  # nats a token
     vote = all(problem.kind != "code" for problem in problems)
     models, compared = {}, {}
     for label, _, temperature in entries:
@@ -96,6 +97,7 @@ def analyse(
             "answered": tally.answered / (P * n),
             "truncated": tally.counts["truncated"].sum() / (P * n),
             "entropy": tally.entropy / tally.tokens,
+            "entropy_ratio": tally.entropy / tally.tokens / base_entropy,
             "completion_tokens": tally.tokens / (P * n),
         }
         if label != base:

@@ -95,8 +95,6 @@ def difference_table(content: dict, kind: str) -> Table:
     compared, called, n = content["compared"], short_names(content["models"]), content["samples"]
     base = next(iter(content["models"]))
     notes = ["Trained minus base, with 95 % intervals over problems, paired."]
-    if content["problems"] < 60:
-        notes.append(f"With {content['problems']} problems the intervals are rough (passk.interval says how much).")
     for model, pair in compared.items() if n > 1 else ():  # a single try is no curve
         ends, crossing = pair[f"difference_{kind}"][-1], pair[f"crossing_{kind}"]
         if crossing is None:
@@ -108,6 +106,8 @@ def difference_table(content: dict, kind: str) -> Table:
         low = "1 or less" if low == 1 else at_k(low)  # 1: in that bootstrap sample it is ahead from the start
         high = f"beyond {n}" if high is None else at_k(high)
         notes.append(f"{called[ahead]} overtakes {called[behind]} at k = {at_k(k)} (95 % interval {low} to {high}).")
+    if content["problems"] < 60:
+        notes.append(f"Of {content['problems']} problems the intervals are rough: see the docstring of passk.interval.")
     rows = [[f"k={k}"] for k in content["k"]]
     for pair in compared.values():
         low, high = pair[f"difference_interval_{kind}"]
@@ -227,16 +227,17 @@ def variety_table(content: dict) -> Table:
 
     Many truncated samples or few with an answer mean that pass@k measures the token limit or the template.
     """
-    forms = {"temperature": ".2f", "entropy": ".3f", "completion_tokens": ".1f", "answered": ".3f", "truncated": ".3f"}
+    forms = {"temperature": ".3f", "entropy": ".3f", "entropy_ratio": ".3f", "completion_tokens": ".1f"}
+    forms |= {"answered": ".3f", "truncated": ".3f"}
     called = short_names(content["models"])
     rows = [
         [called[model], *(f"{result[key]:{form}}" for key, form in forms.items())]
         for model, result in content["models"].items()
     ]
-    note = "Entropy of the sampling distribution, nats per token; tokens of a completion; shares of the samples."
-    if content["temperature"] == 0:
-        note = note.replace("the sampling distribution", "the distribution at temperature 1")
-    return Table("How spread are the words?", [note], ["", *(key.replace("_", " ") for key in forms)], rows)
+    which = "distribution at temperature 1" if content["temperature"] == 0 else "sampling distribution"
+    notes = [f"Entropy of the {which}, nats per token; tokens of a completion; shares of the samples."]
+    notes.append("Entropy ratio: to the base's. Where the temperature was chosen to make it 1, its error is seen here.")
+    return Table("How spread are the words?", notes, ["", *(key.replace("_", " ") for key in forms)], rows)
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------

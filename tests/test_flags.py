@@ -70,6 +70,7 @@ def test_the_papers_settings_are_the_recipes():
         assert settings["flip"] == (0.4 if name == "noisy-7b" else 0)
         assert (settings["rpr_divisor"], settings["updates_per_step"], settings["clip"]) == (20, 1, 0.2)
         assert (settings["advantage_scale"], settings["kl_estimator"]) == ("std", "k3")
+        assert (settings["eval"], settings["eval_limit"]) == ("greedy", None)  # on all of MATH-500
 
 
 # reward, flip, B, G, lr, KL, RPR's divisor, reward model: what docs/results.md was measured with
@@ -116,6 +117,12 @@ def test_defaults_of_the_toy_and_of_a_real_model():
     assert completed("--model", "a/b", "--data", "mine.jsonl").eval_data is None
     assert completed("--lora", "8").lr == pytest.approx(3e-3)
     assert completed("--lora", "8", "--lr", "1e-5").lr == 1e-5
+
+
+def test_a_greedy_study_takes_all_problems_unless_told_otherwise():
+    assert completed("--eval", "greedy").eval_limit is None
+    assert completed("--eval", "greedy", "--eval-limit", "7").eval_limit == 7
+    assert completed().eval_limit == completed("--recipe", "intuitor-3b", "--eval", "samples").eval_limit == 180
 
 
 def test_a_flag_beside_a_recipe_wins_and_one_equal_to_the_default_too():
@@ -188,6 +195,11 @@ def test_rewards_and_their_weights():
         ("--lora -1", "--lora -1"),
         ("--updates-per-step 0", "--updates-per-step 0"),
         ("--calibrate-threshold 0.4 --reward rpr", "no effect"),
+        ("--calibrate-threshold 0.4 --reward calibrate", "without --reward calibrate and a --reward-model"),
+        ("--calibrate-weight 0.5 --reward calibrate", "without --reward calibrate and a --reward-model"),
+        ("--rpr-open-ended --reward rpr", "no toy can write"),
+        ("--eval nosuch", "--eval nosuch"),
+        ("--eval greedy --eval-samples 8", "no effect with --eval greedy"),
         ("--rpr-open-ended --reward correct", "no effect"),
         ("--model toy-weak --data gsm8k", "reads problems of toy only"),
         ("--model toy-search@1 --data toy", "reads problems of toy-search only"),

@@ -632,6 +632,21 @@ def test_before_and_after_are_compared_in_the_run_folder(arguments, tmp_path, ca
     assert "k=4" in capsys.readouterr().out
 
 
+def test_a_greedy_study_is_the_likeliest_completion_of_every_problem(arguments, tmp_path, capsys):
+    arguments = arguments[: arguments.index("--eval-samples")] + ["--eval-data", "toy", "--steps", "2"]
+    assert train.main([*arguments, "--eval", "greedy", "--eval-limit", "12"]) == 0
+    said = capsys.readouterr().out
+    assert "12 problems, one greedy completion each" in said
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (found["problems"], found["k"], found["temperature"]) == (12, [1], 0)
+    run = ["--run", str(tmp_path / "run"), "--resume", "--steps", "3"]
+    assert train.main([*run, "--eval-samples", "4"]) == 2
+    assert "no effect with --eval greedy" in capsys.readouterr().err
+    assert train.main([*run, "--eval", "samples", "--eval-samples", "4", "--eval-limit", "6"]) == 0
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (found["problems"], found["k"], found["temperature"]) == (6, [1, 2, 4], 1)
+
+
 # --- the README -----------------------------------------------------------------------------------------------------
 
 
