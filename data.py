@@ -1,10 +1,10 @@
 """data.py: what is a problem, where do problems come from, and what does the model see?
 
-A problem is a prompt, an answer and a kind; the kind names the checker in verify/. Problems come from the toy world,
-from running/arithmetic.py, from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem into the tokens that the
-model continues. Templates follow the papers word for word, misprints included, because a base model's score depends on
-them: Qwen2.5-7B solves 61 % of MATH-500 with `qwen-boxed` and 35 % with `r1-zero` ("Does Reinforcement Learning Really
-Incentivize...", 2504.13837, Table 2, and an independent repetition).
+A problem is a prompt, an answer and a kind; the kind names the checker in verify/. Problems come from the toy worlds,
+from running/arithmetic.py, from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem
+into the tokens that the model continues. Templates follow the papers word for word, misprints included, because a base
+model's score depends on them: on MATH-500, Qwen2.5-7B solves 61 % with `qwen-boxed` (an independent repetition of "Does
+Reinforcement Learning Really Incentivize...", 2504.13837, Table 2, and an independent repetition).
 
 Differs from the papers: a MATH solution that ends in two boxes ("$\\boxed{1}$ and $\\boxed{9}$") has an answer of two
 parts, and its last box holds only one of them. We drop and count such problems; the papers train on the wrong gold.
@@ -18,7 +18,7 @@ import toy
 import verify
 from running import arithmetic
 from running.files import BadInput, read_jsonl
-from running.rows import HUB, hub_rows, read_row
+from running.rows import GYM, HUB, gym_rows, hub_rows, read_row
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Problem:
 
 
 def load_problems(name_or_path: str, split: str = "train", limit: int | None = None) -> list[Problem]:
-    """Problems by name (`toy`, `arithmetic`, or one of HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
+    """Problems by name (`toy`, `arithmetic`, one of HUB, `reasoning-gym:TASK`) or from a .jsonl / .jsonl.gz file.
 
-    running/rows.py says which columns a file may have; `split` does not apply to a file. Rows without a usable gold are
-    dropped with a warning that counts them; they are never scored as wrong. Raises BadInput.
+    At most `limit` of them. running/rows.py says which columns a file may have; `split` does not apply to a file. Rows
+    without a usable gold are dropped with a warning that counts them; they are never scored as wrong. Raises BadInput.
     """
     if name_or_path == "toy":
         number = limit or {"train": 640, "test": 180}[split]  # 160 of each 1..4, 30 of each 1..6 operations
@@ -47,6 +47,8 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
         return [Problem(*pair, kind="number") for pair in arithmetic.make_problems(split, min(limit or size, size))]
     if name_or_path in HUB:
         rows = hub_rows(name_or_path, split)
+    elif name_or_path.startswith(GYM):
+        rows = gym_rows(name_or_path, split)
     elif not Path(name_or_path).is_file():
         raise BadInput(f"--data {name_or_path}: no such file, and not one of toy, arithmetic, {', '.join(HUB)}")
     elif not name_or_path.endswith((".jsonl", ".jsonl.gz")):
@@ -122,7 +124,7 @@ R1_ZERO = (
 # name -> a text with {problem} in it, or a list of chat messages for the tokenizer's own chat template
 TEMPLATES = {
     "plain": "{problem}",
-    "qa": "Q: {problem}\nA:",
+    "qa": "Q: {problem}\nA:",  # no paper's: what SmolLM2 is warmed up with
     "r1-zero": R1_ZERO,
     # the evaluation of the limit of RLVR (2504.13837), after SimpleRL-Zoo: Qwen's chat, instruction after the question
     "qwen-boxed": [

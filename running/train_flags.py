@@ -121,7 +121,7 @@ def complete(settings) -> None:
         settings.micro_tokens = 1024 if device == "cpu" else 8192
     if settings.eval_data is None:
         test_sets = {"toy": "toy", "arithmetic": "arithmetic", "gsm8k": "gsm8k", "math": "math500"}
-        settings.eval_data = test_sets.get(settings.data)
+        settings.eval_data = settings.data if settings.data.startswith(data.GYM) else test_sets.get(settings.data)
     settings.template = settings.template or data.TEMPLATE_OF.get(settings.data)
     if settings.run is None:
         made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"
