@@ -31,7 +31,9 @@ def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
     assert train.main(["--recipe", name, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert f"--lr {settings.lr}" in said
-    if not name.startswith("toy"):
+    if name.startswith("smollm2"):
+        assert "model HuggingFaceTB/SmolLM2-135M-Instruct (0.3 GB)" in said
+    elif not name.startswith("toy"):
         assert f"model {settings.model} (about" in said
         assert HUB[settings.data][0] in said
 

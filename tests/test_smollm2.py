@@ -38,10 +38,8 @@ def test_each_worked_problem_is_right_and_its_numbers_are_those_of_the_text(spli
         named = re.findall(r"\d+", problem)
         assert written == sorted(named + ([steps[0][3]] if len(steps) == 2 else [])), worked
         assert answer > 0
-    kinds = [
-        ("sum", r"What is \d+ \+"), ("product", r"What is \d+ times"), ("two", r"(\d+\D+){3}$"), ("one", r"(\d+\D+){2}$"),
-    ]  # fmt: skip
-    found = [next(kind for kind, pattern in kinds if re.search(pattern, e.problem)) for e in examples]
+    kinds = {"sum": r"What is \d+ \+", "product": r"What is \d+ times", "two": r"(\d+\D+){3}$", "one": r"(\d+\D+){2}$"}
+    found = [next(kind for kind, pattern in kinds.items() if re.search(pattern, e.problem)) for e in examples]
     assert found[:8] == ["sum", "product", "one", "two"] * 2
 
 
