@@ -27,12 +27,14 @@ def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
     assert settings.recipe == name
     assert set(reward_weights(settings.reward)) <= set(REWARDS)
     assert settings.template is None or settings.template in TEMPLATES
-    assert settings.data in toy.WORLDS or settings.data in HUB
+    assert settings.data in (*toy.WORLDS, "arithmetic", *HUB)
     assert settings.run == f"runs/{name}-seed0"
     assert train.main(["--recipe", name, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert f"--lr {settings.lr}" in said
-    if not name.startswith("toy"):
+    if name.startswith("smollm2"):
+        assert "model HuggingFaceTB/SmolLM2-135M-Instruct (0.3 GB)" in said
+    elif not name.startswith("toy"):
         assert f"model {settings.model} (about" in said
         assert HUB[settings.data][0] in said
 
@@ -63,7 +65,7 @@ COLUMNS = (
 
 
 def test_the_papers_settings_are_the_recipes():
-    assert set(PAPERS) == {name for name in RECIPES if not name.startswith("toy-")}
+    assert set(PAPERS) == {name for name in RECIPES if not name.startswith(("toy-", "smollm2-"))}
     for name, expected in PAPERS.items():
         settings = vars(completed("--recipe", name))
         assert tuple(settings[column] for column in COLUMNS) == expected, name
