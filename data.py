@@ -1,10 +1,11 @@
 """data.py: what is a problem, where do problems come from, and what does the model see?
 
 A problem is a prompt, an answer and a kind; the kind names the checker in verify/. Problems come from the toy worlds,
-from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem into the tokens that the
-model continues. Templates follow the papers word for word, misprints included, because a base model's score depends on
-them: Qwen2.5-7B solves 61 % of MATH-500 with `qwen-boxed` and 35 % with `r1-zero` ("Does Reinforcement Learning Really
-Incentivize...", 2504.13837, Table 2, and an independent repetition).
+from running/arithmetic.py, from the hub (`gsm8k`, `math`, ...) or from a file of JSON lines. A template turns a problem
+into the tokens that the model continues. Templates follow the papers word for word, misprints included, because a base
+model's score depends on them: on MATH-500, Qwen2.5-7B solves 61 % with `qwen-boxed` (an independent repetition of "Does
+Reinforcement Learning Really Incentivize...", 2504.13837), but 35 % with that paper's own think/answer prompt (its
+Table 2), which is not here. `r1-zero` is a third prompt, with which the noisy-reward paper starts at 5 % (2505.22653).
 
 Differs from the papers: a MATH solution that ends in two boxes ("$\\boxed{1}$ and $\\boxed{9}$") has an answer of two
 parts, and its last box holds only one of them. We drop and count such problems; the papers train on the wrong gold.
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import toy
 import verify
+from running import arithmetic
 from running.files import BadInput, read_jsonl
-from running.rows import HUB, hub_rows, read_row
+from running.rows import GYM, HUB, gym_rows, hub_rows, read_row
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,24 @@ class Problem:
 
 
 def load_problems(name_or_path: str, split: str = "train", limit: int | None = None) -> list[Problem]:
-    """Problems by name (`toy`, `toy-search`, or one of HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
+    """Problems by name (toy.WORLDS, `arithmetic`, HUB, `reasoning-gym:TASK`) or from a .jsonl / .jsonl.gz file.
 
-    running/rows.py says which columns a file may have; `split` does not apply to a file. Rows without a usable gold are
-    dropped with a warning that counts them; they are never scored as wrong. Raises BadInput.
+    At most `limit` of them. running/rows.py says which columns a file may have; `split` does not apply to a file. Rows
+    without a usable gold are dropped with a warning that counts them; they are never scored as wrong. Raises BadInput.
     """
     if name_or_path in toy.WORLDS:
         world = toy.WORLDS[name_or_path]
         return [Problem(*pair, world.kind) for pair in world.make_problems(split, limit or world.number[split])]
+    if name_or_path == "arithmetic":
+        size = {"train": 400, "test": arithmetic.TEST_PROBLEMS}[split]
+        return [Problem(*pair, kind="number") for pair in arithmetic.make_problems(split, min(limit or size, size))]
     if name_or_path in HUB:
         rows = hub_rows(name_or_path, split)
+    elif name_or_path.startswith(GYM):
+        rows = gym_rows(name_or_path, split)
     elif not Path(name_or_path).is_file():
-        raise BadInput(f"--data {name_or_path}: no such file, and not one of {', '.join([*toy.WORLDS, *HUB])}")
+        known = ", ".join([*toy.WORLDS, "arithmetic", *HUB])
+        raise BadInput(f"--data {name_or_path}: no such file, and not one of {known}")
     elif not name_or_path.endswith((".jsonl", ".jsonl.gz")):
         raise BadInput(f"--data {name_or_path}: not .jsonl or .jsonl.gz; convert it to one JSON object a line")
     else:
@@ -104,20 +112,21 @@ CODE_REQUEST = (  # Intuitor's script takes one of four requests at random; this
     "{problem}\n\nProvide a Python program that solves the above problem. Output only the code, nothing else:\n"
     "```python\n# Your code here\n```"
 )
-# The noisy-reward paper's (2505.22653, Figure 2), after Open-Reasoner-Zero: the model starts inside <think>
+# The noisy-reward paper's (2505.22653, Figure 2), which is Open-Reasoner-Zero's: the model starts inside <think>. Its
+# release stores this as a user's turn, but its math script trains on the text alone, without a chat template; so do we.
 R1_ZERO = (
-    "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant "
-    "first thinks about the reasoning process in the mind and then provides the User with the answer. The reasoning "
-    "process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> tags, respectively, "
-    "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: You must put your answer "
-    "inside <answer> </answer> tags, i.e., <answer> answer here </answer>. And your final answer will be extracted "
-    "automatically by the \\boxed{} tag.\n"
-    "{problem}\nAssistant: <think>"
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
+    "first thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning "
+    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
+    "reasoning process here </think> <answer> answer here </answer>. User: You must put your answer inside <answer> "
+    "</answer> tags, i.e., <answer> answer here </answer>. And your final answer will be extracted automatically by "
+    "the \\boxed{} tag. {problem} Assistant: <think>"
 )
 
 # name -> a text with {problem} in it, or a list of chat messages for the tokenizer's own chat template
 TEMPLATES = {
     "plain": "{problem}",
+    "qa": "Q: {problem}\nA:",  # no paper's: what SmolLM2 is warmed up with
     "r1-zero": R1_ZERO,
     # the evaluation of the limit of RLVR (2504.13837), after SimpleRL-Zoo: Qwen's chat, instruction after the question
     "qwen-boxed": [
@@ -130,6 +139,8 @@ TEMPLATES = {
     "intuitor-code": [("system", INTUITOR_CODE), ("user", CODE_REQUEST)],
     "code": [("user", "{problem}\n\nAnswer with the complete Python program between ```python and ```.")],
 }
+
+TEMPLATE_OF = {"arithmetic": "qa"}  # what --template is for these data, if it is not given
 
 
 def default_template(tokenizer, kind: str = "math") -> str:

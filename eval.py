@@ -38,7 +38,7 @@ from running import flags
 from running.files import BadInput
 from running.flags import flag
 from running.folder import read_config
-from running.models import resolve_device
+from running.models import own_data, resolve_device
 from study import analysis, entropy, folder, page, perplexity, report, samples
 from study.pictures import PICTURES
 
@@ -74,16 +74,16 @@ class Settings:
         None, "toy, a run folder or a hub id; the base first", positional=True, nargs="+", metavar="MODEL"
     )
     data: str | None = flag(
-        None, "toy, toy-search, gsm8k, math, math500 (test splits) or a .jsonl(.gz); default: as MODEL"
+        None, "toy, toy-search, arithmetic, gsm8k, math, math500 or a .jsonl(.gz) file; default the base model's own"
     )
-    limit: int | None = flag(None, "how many problems, the first ones; default 180, with --recipe all", least=1)
+    limit: int | None = flag(None, "problems, the first ones; default 180, with --recipe or if greedy all", least=1)
     template: str | None = flag(None, "for all models; default qwen-boxed if the base has a chat template, else plain")
     # how samples are drawn
     recipe: str | None = flag(None, "limit-of-rlvr: the paper's sampling; flags you add override it")
     samples: int = flag(64, "n, per problem: gives pass@k for k up to n (paper: 128 to 1,024)", least=1)
     temperature: float = flag(1.0, "paper: 0.6; training has 1; 0 is greedy", least=0)
     top_p: float = flag(1.0, "keep the likeliest tokens, up to this probability (paper: 0.95)", above=0, most=1)
-    max_new_tokens: int | None = flag(None, "default 80 on the toy, else 1,024, with --recipe 16,384", least=1)
+    max_new_tokens: int | None = flag(None, "default toy 80, arithmetic 48, else 1,024; --recipe 16,384", least=1)
     seed: int = flag(0, "of all random numbers", least=0)
     match_entropy: bool = flag(False, "compare also at the temperature that gives the base's entropy", **SWITCH)
     # what is measured and kept besides
@@ -112,17 +112,19 @@ def fill_in(settings: Settings) -> Settings:
     The template's default is not among them: it depends on the base model's tokenizer (`open_study`).
     """
     base, recipe, limit = settings.models[0], settings.recipe is not None, settings.limit
-    # A toy's own world; for a run of train.py, the problems that it was compared on.
-    own = toy.world_of(base) or read_config(Path(base)).get("minreason", {}).get("eval_data") or "toy"
-    on_toy = (settings.data or own) in toy.WORLDS
-    longest = 80 if on_toy else 16_384 if recipe else 1024
+    # An embedded model's own problems; for a run of train.py, those that it was compared on.
+    name = settings.data or own_data(base) or read_config(Path(base)).get("minreason", {}).get("eval_data") or "toy"
+    longest = 80 if name in toy.WORLDS else 48 if name == "arithmetic" else 16_384 if recipe else 1024
+    small = name in toy.WORLDS  # too small to gain from bfloat16
+    whole = not small and (recipe or settings.temperature == 0)  # a greedy accuracy is compared with published ones
     return dataclasses.replace(
         settings,
-        data=settings.data or own,
+        data=name,
         models=[str(Path(model)) if Path(model).is_dir() else model for model in settings.models],  # no "/" at the end
-        limit=180 if limit is None and (on_toy or not recipe) else limit,
+        template=settings.template or data.TEMPLATE_OF.get(name),
+        limit=180 if limit is None and not whole else limit,
         max_new_tokens=longest if settings.max_new_tokens is None else settings.max_new_tokens,
-        dtype="float32" if on_toy and settings.dtype == "auto" else settings.dtype,  # a toy is too small to gain
+        dtype="float32" if small and settings.dtype == "auto" else settings.dtype,
     )
 
 
@@ -181,7 +183,9 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     # The lines of the study: each model (the base first, with which the others are compared), and with --match-entropy
     # each trained one again, at the temperature at which its words vary as much as the base's.
     entries = [samples.Entry(model, model, settings.temperature) for model in settings.models]
-    if settings.match_entropy:
+    if settings.match_entropy:  # the base's samples come first: they say what entropy is to be met
+        if not settings.regrade:
+            samples.draw_missing(entries, len(problems), out, sampling, load, grade)
         entries += entropy.matched_entries(entries, out, sampling, None if settings.regrade else load)
 
     # Sample what is missing. A part that is there is never sampled again: that is all there is to resuming.

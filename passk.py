@@ -13,6 +13,7 @@ Incentivize Reasoning Capacity in LLMs Beyond the Base Model?" (2504.13837):
 Differs from the released evaluator, which pads a problem with too few samples; here that is an error.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -78,19 +79,56 @@ def resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
     return np.concatenate(means)
 
 
-def interval(values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0) -> np.ndarray:
-    """The bootstrap interval of the mean over problems: [problems, K] -> [2, K], lower and upper end.
+def interval(values: np.ndarray, level: float = 0.95, least: float = -1.0) -> np.ndarray:
+    """The interval of the mean over problems: [problems, K] -> [2, K], lower and upper end.
 
-    values: `problem_curves` of a model; or, to compare two models, the difference of their problem_curves. That is the
-    paired interval, narrower than two separate ones suggest: both models were given the same problems, and a problem
-    that is hard for both tells nothing about their difference. The ends are percentiles (level 0.95: 2.5 % and 97.5 %)
-    and answer "would other problems of this kind say the same?", the noise of their samples included. Raises ValueError
-    for fewer than two problems.
+    values: `problem_curves` of a model, with least=0; or, to compare two models, the difference of their
+    problem_curves, which lies in -1..1. The latter is the paired interval, narrower than two separate ones suggest:
+    both models were given the same problems, and a problem that is hard for both tells nothing about their difference.
+    It answers "would other problems of this kind say the same?", the noise of their samples included.
+
+    It is Wilson's score interval for values between `least` and 1, with Student's t (P - 1 degrees of freedom): all mu
+    for which the mean m of P values with variance s^2 is no surprise, if the variance shrinks towards both ends as that
+    of all-or-nothing values does,
+
+        (m - mu)^2 <= a (mu - least) (1 - mu)        where a = t^2 / P * s^2 / ((m - least) (1 - m))
+
+    For 0/1 values that is Wilson's own. Where all values are `least` or all are 1 it is so too: 30 of 30 solved is at
+    least .88. All differences 0 give [0, 0], which says only that these problems cannot tell the models apart.
+
+    How often 95 % intervals held the truth, and percentiles of bootstrap means for comparison:
+
+        problems    means          differences     bootstrap: means    differences
+        30          .89 to .99     .92 to .96      .82 to .95          .86 to .95
+        60          .94 to .97     .93 to .96      .91 to .96          .92 to .95
+        180         .94 to .96     .94 to .96      .93 to .96          .93 to .96
+
+    Measured on 4,000 studies each (the bootstrap: 1,000) of five shapes of accuracies, Beta(.3, 3) to Beta(2, .5), and
+    of what a training makes of them that loses a tenth of the problems and gains on half, with 64 or 256 samples and
+    k = 1 to 256. Left out is where more than .96 are truly solved: failures that no sample showed are in no interval. A
+    difference that a few problems make is held less often: .84, if a tenth of 30 is lost and nothing else happens.
+    Raises ValueError for fewer than two problems.
     """
     values = np.asarray(values, dtype=float)
-    if len(values) < 2:
+    P, mean = len(values), values.mean(axis=0)
+    if P < 2:
         raise ValueError("an interval over problems needs at least two problems")
-    return np.quantile(resampled_means(values, draws, seed), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    room = (mean - least) * (1 - mean)  # the largest variance that this mean allows
+    share = np.where(room > 1e-12, values.var(axis=0, ddof=1) / np.maximum(room, 1e-12), 1.0)
+    a = student_t(level, P - 1) ** 2 / P * share
+    # The two roots of (1 + a) mu^2 - (2 m + a (1 + least)) mu + m^2 + a least = 0.
+    center = (mean + a * (1 + least) / 2) / (1 + a)
+    half = np.sqrt(np.maximum(center**2 - (mean**2 + a * least) / (1 + a), 0))
+    return np.stack([center - half, center + half])
+
+
+def student_t(level: float, degrees: int) -> float:
+    """The t that a Student variable exceeds in size with probability 1 - level.
+
+    Fisher's expansion (Abramowitz & Stegun 26.7.5). At 95 % it is too low by 1.7 % with 4 degrees and by 0.2 % with 9.
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 class Crossing(NamedTuple):

@@ -9,7 +9,7 @@ NAME`, or `--reward NAME=WEIGHT NAME=WEIGHT`, can pay for:
     self_certainty   KL(U || p) of the model's own predictions                           Intuitor eq. 4
     rpr              phrases that reasoning is made of                                   noisy rewards, Figure 9
     reward_model     a model with a scalar head
-    calibrate        reward_model (or correct), and some rpr where that is low           noisy rewards
+    calibrate        reward_model, and some rpr where that is low (or correct, else rpr) noisy rewards
     random, format, entropy, likelihood, length      controls, without which no result above means anything
 
 Intuitor is "Learning to Reason without External Rewards" (2505.19590), noisy rewards "The Climb Carves Wisdom Deeper
@@ -17,7 +17,7 @@ Than the Summit" (2505.22653). With `--flip P` the answer key errs, as a bad che
 
 Differs from the papers: self-certainty is the equation, not the released code (see there). Noisy rewards trains PPO
 with a critic; here everything is GRPO, and `flip` says what that changes. Its reward models score a completion's answer
-part only, and 0 for a malformed one; here the whole completion is scored.
+part only, and 0 for a malformed one; here the whole completion is scored. (Malformed: see `thought_and_answer`.)
 """
 
 import inspect
@@ -122,8 +122,8 @@ def reasoning_pattern(
     and counts no turns. In the defaults this is the released function of the text behind its "Assistant: <think> ".
 
     The released code divides by 20, the paper's figure by all 40; which of them gave its results is not known. As
-    substrings, "thus" is found in "enthusiasm" and "hence" in "whence"; `whole_words` mends that. A reward of 0 without
-    an answer is applied around this function, in REWARDS.
+    substrings, "thus" is found in "enthusiasm" and "hence" in "whence"; `whole_words` mends that. What earns nothing
+    whatever its phrases, such as a completion without an answer, is decided around this function: see rpr_reward.
     """
     text = completion.lower()
     phrases = PATTERNS + OPEN_ENDED_PATTERNS if open_ended else PATTERNS
@@ -135,6 +135,22 @@ def reasoning_pattern(
         present = sum(phrase in text for phrase in phrases)
     turns = 0 if open_ended else text.count("user: ")
     return max(0.0, min(1.0, present / divisor) - repetition(text, repetition_kind) - turns)
+
+
+def thought_and_answer(completion: str) -> tuple[str, str] | None:
+    """The two parts of `<think> thought </think> <answer> answer </answer>`, or None for a malformed completion.
+
+    As in the released code for open-ended tasks, the last tag of each kind counts, neither part is empty, the thought
+    ends before the answer begins, and what stands before, between and behind them does not matter. Its prompt for such
+    tasks lets the model open the thought. r1-zero opens it itself: then a completion without <think> is thought from
+    its start on.
+    """
+    begin, end = completion.rfind("<think>"), completion.rfind("</think>")
+    begin = begin + len("<think>") if begin >= 0 else 0
+    answer, answer_end = completion.rfind("<answer>"), completion.rfind("</answer>")
+    if min(end, answer, answer_end) < 0 or not begin < end < answer or not answer + len("<answer>") < answer_end:
+        return None
+    return completion[begin:end], completion[answer + len("<answer>") : answer_end]
 
 
 # --- noisy rewards: noise, and what helps against it ----------------------------------------------------------------
@@ -173,7 +189,7 @@ def calibrate(
     """min(1, r + weight * RPR) where r < threshold, else r: [B, G] -> [B, G]. Noisy rewards.
 
     Raises low scores of completions that reason; high scores stay. The paper's threshold is 0.5 and its weight 0.1.
-    (The paper takes the RPR of the thought, its code that of all the text; here it is of the whole completion.)
+    (The paper takes the RPR of the thought; its code that of thought and answer. Which text it is of here: rpr_reward.)
     """
     return torch.where(rewards < threshold, (rewards + weight * pattern).clamp(max=1.0), rewards)
 
@@ -239,8 +255,15 @@ def self_certainty_reward(graded: Graded, certainty: torch.Tensor) -> torch.Tens
 
 
 def rpr_reward(graded: Graded, pattern_options: dict) -> torch.Tensor:
-    """RPR, and 0 without a boxed answer. pattern_options: keywords of reasoning_pattern."""
-    return graded.groups([reasoning_pattern(text, **pattern_options) for text in graded.texts]) * graded.boxed
+    """RPR, and 0 for what must not earn it, as released. pattern_options: keywords of reasoning_pattern.
+
+    On mathematics that is a completion without a boxed answer. An open-ended response needs no box, but the form of
+    thought_and_answer, and the RPR is that of its two parts.
+    """
+    if not pattern_options["open_ended"]:
+        return graded.groups([reasoning_pattern(text, **pattern_options) for text in graded.texts]) * graded.boxed
+    parts = [thought_and_answer(text) for text in graded.texts]  # N
+    return graded.groups([reasoning_pattern("".join(part), **pattern_options) if part else 0.0 for part in parts])
 
 
 def reward_model_reward(graded: Graded, reward_model: tuple) -> torch.Tensor:
@@ -253,9 +276,15 @@ def reward_model_reward(graded: Graded, reward_model: tuple) -> torch.Tensor:
 def calibrate_reward(
     graded, verdicts, reward_model, pattern_options, calibrate_threshold, calibrate_weight
 ) -> torch.Tensor:
-    """The scores of --reward-model, or without one the answer key's verdicts, raised by RPR where they are low."""
-    scores = reward_model_reward(graded, reward_model) if reward_model else correct_reward(graded, verdicts)
-    return calibrate(scores, rpr_reward(graded, pattern_options), calibrate_threshold, calibrate_weight)
+    """The scores of --reward-model, raised by some RPR where they are low.
+
+    Without a reward model, as released: 1 where the answer key says right, and the full RPR where it says wrong. (So
+    under --flip a right answer may earn its RPR, and a wrong one 1.)
+    """
+    pattern = rpr_reward(graded, pattern_options)
+    if not reward_model:
+        return calibrate(verdicts, pattern, weight=1.0)
+    return calibrate(reward_model_reward(graded, reward_model), pattern, calibrate_threshold, calibrate_weight)
 
 
 def random_reward(graded: Graded, coins: torch.Generator) -> torch.Tensor:

@@ -72,9 +72,9 @@ class Settings:
     # What is trained, and on what. A recipe is a paper's settings by name (recipes.py).
 
     recipe: str | None = flag(None, f"a named set of flags; flags you add override it: {', '.join(RECIPES)}")
-    model: str = flag("toy", "toy, toy-weak, a folder with a model, or a hub id (papers: Qwen/Qwen2.5-1.5B, -3B, -7B)")
-    data: str | None = flag(None, "toy, gsm8k, math, code_contests or a .jsonl(.gz) file; default toy with a toy model")
-    template: str | None = flag(None, "default qwen-boxed for chat models, else plain", choices=TEMPLATES)
+    model: str = flag("toy", "toy, toy-search, smollm2-warm, a folder, a .gguf file or a hub id (papers: Qwen2.5)")
+    data: str | None = flag(None, "gsm8k, math, code_contests, arithmetic or a .jsonl(.gz); toys have their own")
+    template: str | None = flag(None, "default arithmetic qa, chat models qwen-boxed, else plain", choices=TEMPLATES)
     # What is rewarded: rewards.py. A flag that the chosen rewards do not read is refused: a silently ignored flag is
     # worse than an error.
     reward: str = flag("correct", f"NAME, or NAME=WEIGHT several times: {', '.join(REWARDS)}", nargs="+")
@@ -91,7 +91,9 @@ class Settings:
     # A step: B prompts, G rollouts of each. The product is the batch; a larger G gives each prompt a better comparison,
     # a larger B more problems. The loss and its average are grpo.py's, beside the equations.
     steps: int = flag(60, "training steps (Intuitor: 58 is one epoch of MATH)", least=1)
-    prompts_per_step: int = flag(16, "B (Intuitor 128; noisy rewards 128; limit of RLVR 256)", least=1)
+    prompts_per_step: int | None = flag(
+        None, "B; default 16, smollm2 12 (Intuitor, noisy rewards 128; limit of RLVR 256)", least=1
+    )
     rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
     max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)", least=1)
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", above=0)
@@ -118,8 +120,9 @@ class Settings:
     run: str | None = flag(None, "run folder; default runs/MODEL-REWARD-seedSEED, or runs/RECIPE-seedSEED")
     # Before and after: the study that eval.py makes of the starting and the trained model.
     eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math")
+    eval: str = flag("samples", "draw --eval-samples, or one greedy completion (papers)", choices=("samples", "greedy"))
     eval_samples: int | None = flag(None, "per held-out problem; default 64 on the toy, else 8; 0: no study", least=0)
-    eval_limit: int = flag(180, "held-out problems", least=0)
+    eval_limit: int | None = flag(None, "held-out problems; default 180, with --eval greedy all", least=0)
 
 
 class Parts(NamedTuple):
@@ -292,22 +295,25 @@ def prepare(s: Settings) -> Parts:
 
 def study_is_due(settings: Settings) -> bool:
     """Whether the starting and the trained model are to be compared, and there are problems to compare them on."""
-    return bool(settings.eval_data and settings.eval_samples and settings.eval_limit)
+    return bool(settings.eval_data) and 0 not in (settings.eval_samples, settings.eval_limit)
 
 
 def before_and_after(settings: Settings) -> None:
     """pass@k of the starting and the trained model on held-out problems: what eval.py prints and writes.
 
-    At the temperature of training and with the same prompts, so that the two differ in nothing but the weights.
+    At the temperature of training, or greedily, and with the same prompts, so that the two differ in nothing but the
+    weights.
     """
+    greedy = settings.eval == "greedy"
     study = evaluation.Settings(
         models=[settings.model, settings.run],
         data=settings.eval_data,
-        samples=settings.eval_samples,
+        samples=1 if greedy else settings.eval_samples,
+        temperature=0.0 if greedy else settings.temperature,
         limit=settings.eval_limit,
         out=settings.run,
         rows=settings.prompts_per_step * settings.rollouts_per_prompt,  # what fitted into memory in training
-        **pick(settings, "template temperature max_new_tokens seed device dtype allow_code_execution"),
+        **pick(settings, "template max_new_tokens seed device dtype allow_code_execution"),
     )
     # Of its tables the first one, pass@k; the page has all. A study of an older run is replaced.
     print(report.as_text(report.tables(evaluation.run(study, replace=True))[:1]))

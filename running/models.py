@@ -1,6 +1,7 @@
 """models.py: where do models come from, what do they run on, and how are they made ready to be trained?
 
-A name is that of a toy base model (made on the spot, see toy.py), a folder with a saved model, or an id of the hub.
+A name is that of a toy base model (made on the spot, see toy.py), `smollm2` or `smollm2-warm` (running/smollm2.py), a
+folder with a saved model, a .gguf file, or an id of the hub.
 """
 
 import copy
@@ -14,6 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 import toy
 from running.files import BadInput
+from running.gguf_files import unpacked
 
 
 def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
@@ -44,20 +46,40 @@ def hub_answers(name: str) -> bool:
     return True
 
 
+def model_path(name: str) -> str:
+    """Where to load a model from: a folder, made if need be, or a hub id. Raises BadInput."""
+    from running import smollm2  # here, not above: its warm-up trains, and what trains imports this file
+
+    if toy.world_of(name):
+        return str(toy.path_of(name))
+    if name in smollm2.NAMES:
+        return str(smollm2.base_model(name))
+    if name.endswith(".gguf"):
+        return str(unpacked(Path(name)))
+    if Path(name).is_dir() or re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+        return name
+    raise BadInput(
+        f"--model {name}: no such folder; give toy, smollm2, a folder with a saved model, a .gguf file, or a hub id "
+        "(Qwen/Qwen2.5-0.5B)"
+    )
+
+
+def own_data(name: str) -> str | None:
+    """The embedded problems that a model of ours was made for, as --data names them; None for any other model."""
+    from running import smollm2  # as above
+
+    return toy.world_of(name) or ("arithmetic" if name in smollm2.NAMES else None)
+
+
 def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
-    """(policy, tokenizer) for a toy base model, a folder or a hub id, dropout off. Raises BadInput.
+    """(policy, tokenizer) of a name as `model_path` takes it, dropout off. Raises BadInput.
 
     In bfloat16 it is for sampling, and for training with engine.masters.adamw, which keeps float32 masters.
     """
     transformers.utils.logging.disable_progress_bar()  # for a second of loading
-    path = toy.path_of(name) or name
-    local = Path(path).is_dir()
-    if not local and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-        raise BadInput(
-            f"--model {name}: no such folder; give toy, a folder with a saved model, or a hub id (Qwen/Qwen2.5-0.5B)"
-        )
+    path = model_path(name)
     try:
-        local = local or not hub_answers(name)
+        local = Path(path).is_dir() or not hub_answers(name)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=local)
         policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=local)
     except Exception as error:  # no model, no network, no language model, no tokenizer, broken or unfitting weights

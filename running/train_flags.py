@@ -12,27 +12,37 @@ import data
 import toy
 from recipes import RECIPES
 from rewards import REWARDS, flags_of
+from running import smollm2
 from running.files import BadInput
 from running.flags import check, parse, shown
 from running.folder import read_config
-from running.models import resolve_device
+from running.models import own_data, resolve_device
 
 SWITCHES = {
     "resume": "go on with the run in the run folder, up to --steps",
     "overwrite": "delete the run in the run folder and start again",
     "dry_run": "print the settings and what would be downloaded, and stop",
 }
-# What is left open depends on the model: a toy, or any other. (The toy is too small to gain from bfloat16.)
+# What is left open depends on the model: a toy, smollm2, or any other. (A toy is too small to gain from bfloat16.)
 TOY = {
+    "prompts_per_step": 16,
     "rollouts_per_prompt": 16,
     "max_new_tokens": 80,
     "lr": 3e-4,
     "eval_samples": 64,
     "dtype": "float32",
 }
-REAL = {"rollouts_per_prompt": 8, "max_new_tokens": 512, "lr": 1e-6, "eval_samples": 8, "dtype": "auto"}
+REAL = {
+    "prompts_per_step": 16,
+    "rollouts_per_prompt": 8,
+    "max_new_tokens": 512,
+    "lr": 1e-6,
+    "eval_samples": 8,
+    "dtype": "auto",
+}
+SMOLLM2 = {**REAL, "prompts_per_step": 12, "max_new_tokens": 48, "lr": 5e-6}
 # What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
-HOW_FAR = {"run", "steps", "eval_data", "eval_samples", "eval_limit"}
+HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit"}
 HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}
 
 
@@ -64,6 +74,8 @@ def idle_flags(settings) -> list[str]:
     read = set().union(*map(flags_of, names))
     if settings.reward_model and "correct" not in names:
         read -= {"flip", "flip_unit"}  # calibrate takes the model's scores then, and no verdict
+    if not settings.reward_model:
+        read -= {"calibrate_threshold", "calibrate_weight"}  # what is wrong earns its RPR then
     if settings.flip == 0:
         read -= {"flip_unit"}
     about_rewards = set().union(*map(flags_of, REWARDS))
@@ -85,20 +97,29 @@ def read_command_line(settings_class, argv) -> tuple:
         defaults = {f.name: f.default for f in fields(settings)}
         for name in set(idle_flags(settings)) - given:
             setattr(settings, name, defaults[name])
+    check_eval(settings, given)
     return settings, given | set(RECIPES.get(settings.recipe, {})), switches
+
+
+def check_eval(settings, given: set[str]) -> None:
+    """Raise BadInput for a number of samples where each problem has one greedy completion."""
+    if settings.eval == "greedy" and "eval_samples" in given and settings.eval_samples != 0:
+        raise BadInput("--eval-samples: has no effect with --eval greedy; leave one of them out")
 
 
 def complete(settings) -> None:
     """Raise BadInput for what cannot work, and fill in what was left open."""
-    world = toy.world_of(settings.model)
-    defaults = {"data": world, **TOY} if world else REAL
+    world, own = toy.world_of(settings.model), own_data(settings.model)
+    defaults = {"data": own, **(TOY if world else SMOLLM2 if own else REAL)}
     if settings.lr is None and settings.lora:
         settings.lr = 10 * defaults["lr"]  # adapters start at zero
     for name, value in defaults.items():
         if getattr(settings, name) is None:
             setattr(settings, name, value)
+    if settings.eval_limit is None and settings.eval == "samples":
+        settings.eval_limit = 180
     if settings.data is None:
-        raise BadInput(f"--model {settings.model} needs --data: gsm8k, math or a .jsonl file")
+        raise BadInput(f"--model {settings.model} needs --data: arithmetic, gsm8k, math or a .jsonl file")
     if world and settings.data != world:
         raise BadInput(f"--data {settings.data}: this toy model reads problems of {world} only; give another --model")
     if settings.rollouts_per_prompt < 2:
@@ -109,8 +130,10 @@ def complete(settings) -> None:
     if settings.micro_tokens is None:
         settings.micro_tokens = 1024 if device == "cpu" else 8192
     if settings.eval_data is None:
-        same = {name: name for name in (*toy.WORLDS, "gsm8k")}
-        settings.eval_data = {**same, "math": "math500"}.get(settings.data)
+        same = {name: name for name in (*toy.WORLDS, "arithmetic", "gsm8k")}
+        own = settings.data if settings.data.startswith(data.GYM) else None
+        settings.eval_data = {**same, "math": "math500"}.get(settings.data, own)
+    settings.template = settings.template or data.TEMPLATE_OF.get(settings.data)
     if settings.run is None:
         made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"
         settings.run = f"runs/{made_by}-seed{settings.seed}"
@@ -123,14 +146,19 @@ def check_rewards(settings) -> None:
     if "reward_model" in reward_weights(settings.reward) and settings.reward_model is None:
         raise BadInput("--reward reward_model needs --reward-model: a folder, a hub id, or toy-0.75 on the toy")
     if idle := idle_flags(settings):
-        without = idle[0] == "flip_unit" and settings.flip == 0
-        reason = "without --flip" if without else f"with --reward {settings.reward}"
+        reason = f"with --reward {settings.reward}"
+        if idle[0] == "flip_unit" and settings.flip == 0:
+            reason = "without --flip"
+        if idle[0].startswith("calibrate") and not settings.reward_model:
+            reason = "without --reward calibrate and a --reward-model"
         raise BadInput(f"{shown(idle[0])}: has no effect {reason}; leave it out")
     accuracy = re.fullmatch(r"toy-(.*)", settings.reward_model or "")
     if accuracy and not re.fullmatch(r"0?\.[5-9]\d*", accuracy[1]):
         raise BadInput(f"--reward-model {settings.reward_model}: toy-A has an A from 0.5 (a coin) to 1; give toy-0.75")
     if accuracy and settings.data != "toy":
         raise BadInput(f"--reward-model {settings.reward_model}: knows toy problems only; give a folder or a hub id")
+    if settings.rpr_open_ended and settings.data in toy.WORLDS:
+        raise BadInput("--rpr-open-ended: pays for <think> and <answer>, which no toy can write; leave it out")
 
 
 def resumed(settings, given: set[str]):
@@ -145,12 +173,15 @@ def resumed(settings, given: set[str]):
     free = HOW_FAR | HOW_FAST
     if old.schedule == "cosine":  # where it ends is part of a cosine
         free = free - {"steps"}
+    if "eval" in given:
+        given = given | {"eval_limit"}  # whose default depends on it
     for name in given:
         if name in free:
             setattr(old, name, getattr(settings, name))
         elif getattr(old, name) != getattr(settings, name):
             held = f"{shown(name)} {getattr(old, name)}"
             raise BadInput(f"--resume: {settings.run} has {held} and keeps it; leave {shown(name)} out")
+    check_eval(old, given)
     old.run = settings.run
     return old
 
@@ -160,8 +191,10 @@ def dry_run(settings) -> str:
     lines = [f"{shown(name)} {value}" for name, value in asdict(settings).items() if value is not None]
     fetched = []
     for name in (settings.model, settings.reward_model):
-        if (name or "").startswith("toy"):
+        if name and (toy.world_of(name) or re.match(r"toy-0?\.\d", name)):
             fetched.append(f"nothing for {name}: it is made here, in a minute or two")
+        elif name in smollm2.NAMES:
+            fetched.append(f"model {smollm2.HUB_ID} (0.3 GB), unless the hub does not answer: running/smollm2.py")
         elif name and not Path(name).is_dir():
             # Two bytes a parameter, and Qwen2.5 says its billions in its name (rounded: 7B has 7.6).
             size = re.search(r"(\d+(?:\.\d+)?)B\b", name)

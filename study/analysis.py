@@ -83,6 +83,7 @@ def analyse(
         label: {kind: passk.problem_curves(n, tally.counts[kind], ks) for kind in kinds}
         for label, tally in tallies.items()
     }
+    base_entropy = max(tallies[base].entropy / tallies[base].tokens, 1e-9)  # nats a token
     vote = all(problem.kind != "code" for problem in problems)
     models, compared = {}, {}
     for label, _, temperature in entries:
@@ -96,6 +97,7 @@ def analyse(
             "answered": tally.answered / (P * n),
             "truncated": tally.counts["truncated"].sum() / (P * n),
             "entropy": tally.entropy / tally.tokens,
+            "entropy_ratio": tally.entropy / tally.tokens / base_entropy,
             "completion_tokens": tally.tokens / (P * n),
         }
         if label != base:
@@ -112,7 +114,7 @@ def curves_of_one(tally: Tally, curves: dict[str, np.ndarray], n: int) -> dict:
     for kind, values in curves.items():
         result[f"pass_at_k_{kind}"] = values.mean(axis=0).tolist()
         if len(values) > 1:
-            result[f"interval_{kind}"] = passk.interval(values).tolist()
+            result[f"interval_{kind}"] = passk.interval(values, least=0).tolist()
         result[f"histogram_{kind}"] = passk.accuracy_histogram(n, tally.counts[kind]).tolist()
     return result
 

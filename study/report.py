@@ -71,8 +71,11 @@ def solved_table(content: dict) -> Table:
     The paper's finding: training raises pass@1 and lowers pass@256. Then the base could solve all of it before.
     """
     top_p = f", top-p {content['top_p']:g}" if content["top_p"] < 1 else ""
+    drawn = f"{content['samples']} samples each, T = {content['temperature']:g}"
+    if content["temperature"] == 0:
+        drawn = "one greedy completion each"
     note = (
-        f"pass@k: {content['problems']} problems, {content['samples']} samples each, T = {content['temperature']:g}"
+        f"pass@k: {content['problems']} problems, {drawn}"
         f"{top_p}, at most {content['max_new_tokens']} tokens, template {content['template']}"
     )
     rows = [
@@ -92,7 +95,7 @@ def difference_table(content: dict, kind: str) -> Table:
     compared, called, n = content["compared"], short_names(content["models"]), content["samples"]
     base = next(iter(content["models"]))
     notes = ["Trained minus base, with 95 % intervals over problems, paired."]
-    for model, pair in compared.items():
+    for model, pair in compared.items() if n > 1 else ():  # a single try is no curve
         ends, crossing = pair[f"difference_{kind}"][-1], pair[f"crossing_{kind}"]
         if crossing is None:
             place = "ends where the base's does" if abs(ends) < 1e-9 else "does not cross the base's"
@@ -103,6 +106,8 @@ def difference_table(content: dict, kind: str) -> Table:
         low = "1 or less" if low == 1 else at_k(low)  # 1: in that bootstrap sample it is ahead from the start
         high = f"beyond {n}" if high is None else at_k(high)
         notes.append(f"{called[ahead]} overtakes {called[behind]} at k = {at_k(k)} (95 % interval {low} to {high}).")
+    if content["problems"] < 60:
+        notes.append(f"Of {content['problems']} problems the intervals are rough: see the docstring of passk.interval.")
     rows = [[f"k={k}"] for k in content["k"]]
     for pair in compared.values():
         low, high = pair[f"difference_interval_{kind}"]
@@ -225,14 +230,17 @@ def variety_table(content: dict) -> Table:
 
     Many truncated samples or few with an answer mean that pass@k measures the token limit or the template.
     """
-    forms = {"temperature": ".2f", "entropy": ".3f", "completion_tokens": ".1f", "answered": ".3f", "truncated": ".3f"}
+    forms = {"temperature": ".3f", "entropy": ".3f", "entropy_ratio": ".3f", "completion_tokens": ".1f"}
+    forms |= {"answered": ".3f", "truncated": ".3f"}
     called = short_names(content["models"])
     rows = [
         [called[model], *(f"{result[key]:{form}}" for key, form in forms.items())]
         for model, result in content["models"].items()
     ]
-    note = "Entropy of the sampling distribution, nats per token; tokens of a completion; shares of the samples."
-    return Table("How spread are the words?", [note], ["", *(key.replace("_", " ") for key in forms)], rows)
+    which = "distribution at temperature 1" if content["temperature"] == 0 else "sampling distribution"
+    notes = [f"Entropy of the {which}, nats per token; tokens of a completion; shares of the samples."]
+    notes.append("Entropy ratio: to the base's. Where the temperature was chosen to make it 1, its error is seen here.")
+    return Table("How spread are the words?", notes, ["", *(key.replace("_", " ") for key in forms)], rows)
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
@@ -241,18 +249,21 @@ def variety_table(content: dict) -> Table:
 def tables(content: dict) -> list[Table]:
     """The study as tables, in the order in which one would ask. A table without anything to show is left out."""
     first, compared = next(iter(content["models"].values())), content["compared"]
-    intervals = content["problems"] > 1  # they are over problems
+    intervals, many = content["problems"] > 1, content["samples"] > 1  # intervals are over problems
     found = [solved_table(content)]
     if compared and intervals:
         found.append(difference_table(content, "correct"))
     if content.get("groups"):
         found.append(group_table(content))
-    found.append(histogram_table(content))
+    if many:
+        found.append(histogram_table(content))
     if compared:
-        found += [coverage_table(content), gap_table(content)]
+        found.append(coverage_table(content))
+    if compared and many:
+        found.append(gap_table(content))
     if compared and intervals and "pass_at_k_valid" in first:
         found.append(difference_table(content, "valid"))
-    if "majority_at_k" in first:
+    if many and "majority_at_k" in first:
         found.append(majority_table(content))
     if content["perplexity"]:
         found.append(perplexity_table(content))

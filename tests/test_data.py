@@ -352,12 +352,13 @@ class Recorder:
 # Copied by hand from the papers and their code, misprints included; {x} = \boxed{8}, {problem} is the problem.
 PINNED = {
     "plain": "{x} = \\boxed{8}, {problem}",
-    "r1-zero": "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The "
-    "Assistant first thinks about the reasoning process in the mind and then provides the User with the answer. The "
-    "reasoning process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> tags, "
-    "respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: You must put "
-    "your answer inside <answer> </answer> tags, i.e., <answer> answer here </answer>. And your final answer will be "
-    "extracted automatically by the \\boxed{} tag.\n{x} = \\boxed{8}, {problem}\nAssistant: <think>",
+    "qa": "Q: {x} = \\boxed{8}, {problem}\nA:",
+    "r1-zero": "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
+    "assistant first thinks about the reasoning process in the mind and then provides the user with the answer. The "
+    "reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
+    "i.e., <think> reasoning process here </think> <answer> answer here </answer>. User: You must put your answer "
+    "inside <answer> </answer> tags, i.e., <answer> answer here </answer>. And your final answer will be extracted "
+    "automatically by the \\boxed{} tag. {x} = \\boxed{8}, {problem} Assistant: <think>",
     "qwen-boxed": "[system]You are a helpful assistant.[user]{x} = \\boxed{8}, {problem}\nPlease reason step by step, "
     "and put your final answer within \\boxed{}.[assistant]",
     "intuitor": "[system]You are a helpful AI Assistant, designed to provided well-reasoned and detailed responses. "
@@ -385,7 +386,7 @@ def test_every_template_is_word_for_word_as_published_and_takes_the_problem_as_i
 
 def test_templates_that_chat_need_a_chat_tokenizer_and_unknown_ones_are_refused():
     tokenizer = tokenizer_with_bos()
-    for template in set(TEMPLATES) - {"plain", "r1-zero"}:
+    for template in set(TEMPLATES) - {"plain", "qa", "r1-zero"}:
         with pytest.raises(BadInput, match="chat template"):
             encode_prompt(Problem("hello", "1"), tokenizer, template)
     with pytest.raises(BadInput, match="--template nosuch: unknown"):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+import toy
 import train
 from data import HUB, TEMPLATES
 from engine.masters import learning_rate
@@ -26,12 +27,14 @@ def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
     assert settings.recipe == name
     assert set(reward_weights(settings.reward)) <= set(REWARDS)
     assert settings.template is None or settings.template in TEMPLATES
-    assert settings.data == "toy" or settings.data in HUB
+    assert settings.data in (*toy.WORLDS, "arithmetic", *HUB)
     assert settings.run == f"runs/{name}-seed0"
     assert train.main(["--recipe", name, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert f"--lr {settings.lr}" in said
-    if not name.startswith("toy"):
+    if name.startswith("smollm2"):
+        assert "model HuggingFaceTB/SmolLM2-135M-Instruct (0.3 GB)" in said
+    elif not name.startswith("toy"):
         assert f"model {settings.model} (about" in said
         assert HUB[settings.data][0] in said
 
@@ -41,7 +44,7 @@ def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
 SMALL = (128, 7, 3072, 0.9, 58, 3e-6, 6, "cosine", 0.005, "token")
 LARGE = (64, 14, 3072, 0.9, 117, 1e-6, 12, "cosine", 0.01, "token")
 CODE = (64, 14, 2048, 0.9, 50, 1e-6, 5, "cosine", 0.01, "token")
-NOISY = (128, 4, 4096, 1.0, 150, 1e-6, 0, "constant", 0.0, "token")
+NOISY = (128, 4, 4096, 1.0, 130, 1e-6, 0, "constant", 0.0, "token")
 PAPERS = {
     "grpo-1.5b": ("Qwen/Qwen2.5-1.5B", "intuitor", "math", "correct", *SMALL),
     "intuitor-1.5b": ("Qwen/Qwen2.5-1.5B", "intuitor", "math", "self_certainty", *SMALL),
@@ -62,18 +65,20 @@ COLUMNS = (
 
 
 def test_the_papers_settings_are_the_recipes():
-    assert set(PAPERS) == {name for name in RECIPES if not name.startswith("toy-")}
+    assert set(PAPERS) == {name for name in RECIPES if not name.startswith(("toy-", "smollm2-"))}
     for name, expected in PAPERS.items():
         settings = vars(completed("--recipe", name))
         assert tuple(settings[column] for column in COLUMNS) == expected, name
         assert settings["flip"] == (0.4 if name == "noisy-7b" else 0)
         assert (settings["rpr_divisor"], settings["updates_per_step"], settings["clip"]) == (20, 1, 0.2)
         assert (settings["advantage_scale"], settings["kl_estimator"]) == ("std", "k3")
+        assert (settings["eval"], settings["eval_limit"]) == ("greedy", None)  # on all of MATH-500
 
 
 # reward, flip, B, G, lr, KL, RPR's divisor, reward model: what docs/results.md was measured with
 TOYS = {
     "toy-correct": ("correct", 0, 16, 16, 3e-4, 0.005, 20, None),
+    "toy-flip-0": ("correct", 0, 128, 4, 3e-4, 0.005, 20, None),
     "toy-flip-40": ("correct", 0.4, 128, 4, 3e-4, 0.005, 20, None),
     "toy-flip-50": ("correct", 0.5, 128, 4, 3e-4, 0.005, 20, None),
     "toy-plurality": ("plurality", 0, 16, 16, 3e-4, 0.005, 20, None),
@@ -84,6 +89,13 @@ TOYS = {
     "toy-random": ("random", 0, 16, 16, 3e-4, 0.005, 20, None),
     "toy-reward-model": ("reward_model", 0, 16, 16, 1.5e-4, 0.5, 20, "toy-0.75"),
     "toy-calibrate": ("calibrate", 0, 16, 16, 1.5e-4, 0.5, 2, "toy-0.75"),
+    "toy-search-correct": ("correct", 0, 16, 16, 2e-4, 0, 20, None),
+    "toy-search-flip-0": ("correct", 0, 128, 4, 2e-4, 0, 20, None),
+    "toy-search-flip-40": ("correct", 0.4, 128, 4, 2e-4, 0, 20, None),
+    "toy-search-flip-50": ("correct", 0.5, 128, 4, 2e-4, 0, 20, None),
+    "toy-search-plurality": ("plurality", 0, 16, 16, 2e-4, 0, 20, None),
+    "toy-search-self-certainty": ("self_certainty", 0, 16, 16, 1.5e-4, 0.5, 20, None),
+    "toy-search-random": ("random", 0, 16, 16, 2e-4, 0, 20, None),
 }
 
 
@@ -94,7 +106,8 @@ def test_the_toys_recipes_are_what_the_results_were_measured_with():
         sizes = (s.prompts_per_step, s.rollouts_per_prompt, s.lr, s.kl, s.rpr_divisor, s.reward_model)
         assert (s.reward, s.flip, *sizes) == expected, name
         common = (s.steps, s.temperature, s.max_new_tokens, s.warmup, s.schedule, s.loss_average, s.template, s.model)
-        assert common == (60, 1.0, 80, 5, "constant", "sequence", None, "toy"), name
+        steps, model = (80, "toy-search") if name.startswith("toy-search") else (60, "toy")
+        assert common == (steps, 1.0, 80, 5, "constant", "sequence", None, model), name
 
 
 def test_defaults_of_the_toy_and_of_a_real_model():
@@ -106,6 +119,12 @@ def test_defaults_of_the_toy_and_of_a_real_model():
     assert completed("--model", "a/b", "--data", "mine.jsonl").eval_data is None
     assert completed("--lora", "8").lr == pytest.approx(3e-3)
     assert completed("--lora", "8", "--lr", "1e-5").lr == 1e-5
+
+
+def test_a_greedy_study_takes_all_problems_unless_told_otherwise():
+    assert completed("--eval", "greedy").eval_limit is None
+    assert completed("--eval", "greedy", "--eval-limit", "7").eval_limit == 7
+    assert completed().eval_limit == completed("--recipe", "intuitor-3b", "--eval", "samples").eval_limit == 180
 
 
 def test_a_flag_beside_a_recipe_wins_and_one_equal_to_the_default_too():
@@ -178,8 +197,14 @@ def test_rewards_and_their_weights():
         ("--lora -1", "--lora -1"),
         ("--updates-per-step 0", "--updates-per-step 0"),
         ("--calibrate-threshold 0.4 --reward rpr", "no effect"),
+        ("--calibrate-threshold 0.4 --reward calibrate", "without --reward calibrate and a --reward-model"),
+        ("--calibrate-weight 0.5 --reward calibrate", "without --reward calibrate and a --reward-model"),
+        ("--rpr-open-ended --reward rpr", "no toy can write"),
+        ("--eval nosuch", "--eval nosuch"),
+        ("--eval greedy --eval-samples 8", "no effect with --eval greedy"),
         ("--rpr-open-ended --reward correct", "no effect"),
-        ("--model toy-weak --data gsm8k", "toy model reads toy problems only"),
+        ("--model toy-weak --data gsm8k", "reads problems of toy only"),
+        ("--model toy-search@1 --data toy", "reads problems of toy-search only"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(flags, said, capsys, tmp_path, monkeypatch):
@@ -190,6 +215,14 @@ def test_what_cannot_work_is_said_in_one_line(flags, said, capsys, tmp_path, mon
     assert len(lines) == 1
     assert said in lines[0]
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("model", ["toy", "toy-weak@3", "toy-search", "toy-search@1"])
+def test_a_toy_model_brings_its_world_for_training_and_for_the_study(model):
+    world = "toy-search" if "search" in model else "toy"
+    settings = completed("--model", model)
+    assert (settings.data, settings.eval_data, settings.rollouts_per_prompt) == (world, world, 16)
+    assert settings.run == f"runs/{model}-correct-seed0"
 
 
 def test_the_learning_rate_warms_up_and_decays_by_half_a_cosine():

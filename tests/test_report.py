@@ -91,6 +91,28 @@ def test_every_question_has_a_table_with_the_right_numbers():
     assert "template plain" in text
 
 
+def test_of_one_greedy_completion_each_only_that_is_told_which_one_completion_can_tell():
+    content = hand_made({"base": [1, 0, 0, 0], "runs/trained": [1, 1, 1, 0]}, n=1)
+    content["temperature"] = 0
+    found = {table.question: table for table in report.tables(content)}
+    assert found["What is solved in k tries?"].notes[0].startswith("pass@k: 4 problems, one greedy completion each")
+    assert found["What is solved in k tries?"].rows == [["base", "0.250"], ["trained", "0.750"]]
+    assert not any("cross" in note or "overtakes" in note for table in found.values() for note in table.notes)
+    assert found["Is the difference more than chance?"].rows[0][1].startswith("+0.500 [")
+    assert len(found["Which problems can only one of them solve?"].rows) == 4
+    assert "temperature 1" in found["How spread are the words?"].notes[0]
+    assert len(found) == 4  # no histogram, no gap of one try to one, no vote of one
+
+
+def test_intervals_over_few_problems_come_with_a_warning():
+    def notes(problems):
+        content = hand_made({"base": [1] * problems, "trained": [2] * problems})
+        return next(t for t in report.tables(content) if t.question == "Is the difference more than chance?").notes
+
+    assert any("Of 59 problems the intervals are rough" in note for note in notes(59))
+    assert not any("rough" in note for note in notes(60))
+
+
 def six_problems() -> dict:
     """report.json of two models on six problems of a world in which a blind try is right once in 2, or once in 4."""
     content = hand_made({"base": [4, 1, 1, 2, 0, 2], "runs/trained": [4, 0, 0, 4, 1, 4]})
@@ -199,6 +221,7 @@ def test_numbers_stand_under_their_heads():
     content = hand_made({"base": [2, 1, 1, 0], "runs/trained": [4, 4, 0, 0]})
     base, trained = content["models"].values()
     trained.update(temperature=0.5, entropy=0.25, completion_tokens=12.0, answered=0.75, truncated=0.125)
+    trained["entropy_ratio"] = 1.25
     pair = content["compared"]["runs/trained"]
     pair["difference_correct"], pair["difference_interval_correct"] = [0.1, 0.2, 0.3], [[-1, -2, -3], [1, 2, 3]]
     for kind in ("pass_at_k", "counts", "histogram", "interval"):
@@ -220,8 +243,9 @@ def test_numbers_stand_under_their_heads():
     rows = dict(zip(table.columns, table.rows[1], strict=True))
     assert rows == {
         "": "trained",
-        "temperature": "0.50",
+        "temperature": "0.500",
         "entropy": "0.250",
+        "entropy ratio": "1.250",
         "completion tokens": "12.0",
         "answered": "0.750",
         "truncated": "0.125",

@@ -31,6 +31,7 @@ from rewards import (
     reward,
     self_certainty,
     sequence_mean,
+    thought_and_answer,
 )
 from running.logs import pairwise_accuracy
 from running.reward_models import reward_model_scores
@@ -254,8 +255,8 @@ def test_the_rpr_reward_is_0_without_a_boxed_answer():
         ("wait, thus ", {"rpr_divisor": 4.0}, 2 / 4),
         ("enthusiasm ", {"rpr_whole_words": False}, 1 / 20),
         ("enthusiasm ", {"rpr_whole_words": True}, 0),
-        ("1. thus ", {"rpr_open_ended": False}, 1 / 20),
-        ("1. thus ", {"rpr_open_ended": True}, 2 / 20),
+        ("1. thus </think><answer>a</answer>", {"rpr_open_ended": False}, 1 / 20),
+        ("1. thus </think><answer>a</answer>", {"rpr_open_ended": True}, 2 / 20),
         # 120 words and the box: 102 20-grams, of which 3 are repeated and 99 are one of these 3 or the last
         ("we know that " * 40, {"rpr_divisor": 1.0, "rpr_repetition": "distinct"}, 1 - 3 / 102),
         ("we know that " * 40, {"rpr_divisor": 1.0, "rpr_repetition": "total"}, 1 - 98 / 102),
@@ -265,6 +266,42 @@ def test_the_flags_of_rpr_reach_it(text, flags, expected):
     graded = graded_texts("\\boxed{1}", group=1)
     graded = Graded(graded.problems, graded.rollouts, [text + "\\boxed{1}"], ["1"], [True])
     assert pay("rpr", graded, **flags).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("<think>t</think><answer>a</answer>", ("t", "a")),
+        (" t </think> and <answer>a</answer> the end", (" t ", "a")),  # r1-zero has opened the thought
+        ("<think>x</think><think>t</think><answer>b</answer><answer>a</answer>", ("t", "a")),  # the last of each
+        ("t</think>a", None),
+        ("t<answer>a</answer>", None),
+        ("t</think><answer>a", None),
+        ("t</think>a</answer>", None),
+        ("<think>t<answer>a</answer></think>", None),  # answers within the thought
+        ("<answer>a</answer><think>t</think>", None),
+        ("<think></think><answer>a</answer>", None),
+        ("</think><answer>a</answer>", None),
+        ("t</think><answer></answer>", None),
+        ("t</think></answer><answer>", None),
+        ("", None),
+    ],
+)
+def test_a_response_is_a_thought_and_then_an_answer(text, parts):
+    assert thought_and_answer(text) == parts
+
+
+def test_an_open_ended_response_needs_the_form_and_no_box():
+    texts = [
+        "thus </think><answer>we need to rest</answer>",
+        "thus </think> hence <answer>rest</answer>",  # what stands between the two parts does not count
+        "thus, hence \\boxed{1}",
+        "thus <answer>rest</answer>",
+    ]
+    rollouts = graded_texts("\\boxed{1}", group=1).rollouts  # read by other rewards
+    graded = Graded([None], rollouts, texts, [None, None, "1", None], [False] * 4)
+    assert pay("rpr", graded, rpr_open_ended=True, rpr_divisor=2).tolist() == [[1, 0.5, 0, 0]]
+    assert pay("rpr", graded, rpr_divisor=2).tolist() == [[0, 0, 1, 0]]
 
 
 # --- noise ----------------------------------------------------------------------------------------------------------
@@ -387,10 +424,12 @@ def test_of_a_text_that_is_too_long_for_a_reward_model_the_end_is_scored():
     assert score.item() != pytest.approx(first.item(), abs=1e-3)
 
 
-def test_without_a_reward_model_calibrate_raises_wrong_answers_that_reason():
-    graded = graded_texts("\\boxed{1}", "first, 1+1=2 thus \\boxed{2}", "\\boxed{2}", "first, 1 thus ", group=4)
-    rewards = pay("calibrate", graded, rpr_divisor=2)
-    assert rewards.tolist()[0] == pytest.approx([1, 0.1, 0, 0])
+def test_without_a_reward_model_calibrate_gives_wrong_answers_their_full_rpr():
+    texts = ("first, 2-1=1 \\boxed{1}", "first, 1+1=2 \\boxed{2}", "\\boxed{2}", "first, 1 thus ")
+    graded = graded_texts(*texts, group=4)
+    assert pay("calibrate", graded, rpr_divisor=2).tolist() == [[1, 0.5, 0, 0]]
+    # Flipped: the right answer earns its RPR instead of 0, the wrong ones earn 1, and silence still nothing.
+    assert pay("calibrate", graded, rpr_divisor=2, flip=1.0).tolist() == [[0.5, 1, 1, 0]]
 
 
 # --- reward models --------------------------------------------------------------------------------------------------

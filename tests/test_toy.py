@@ -1,5 +1,7 @@
 """toy.py: the problems, the text and the base model."""
 
+import itertools
+import json
 import random
 import re
 from collections import Counter
@@ -7,11 +9,11 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
 import toy
-from data import Problem
-from running import toy_reward_model
+from data import Problem, load_problems
+from running import pretraining, toy_reward_model
 from running.files import made_once
 from running.pretraining import batches
 from verify import is_correct
@@ -65,14 +67,9 @@ def test_train_and_test_are_disjoint_by_construction_and_the_base_model_reads_tr
     test = {prompt for prompt, _ in toy.make_problems("test", 600)}
     assert not train & test
     assert all(toy.split_of(prompt) == "test" for prompt in test)
-    tokenizer, rng = toy.make_tokenizer(), random.Random(0)
-    read = set()
-    for _ in range(5):
-        for token_ids, labels in toy.batches(tokenizer, rng, 60, 0.35):
-            for row, label in zip(token_ids, labels, strict=True):
-                prompt = tokenizer.decode(row[: (label != -100).nonzero()[0]])
-                read.add(prompt)
-                assert toy.split_of(prompt) == "train"
+    rng = random.Random(0)
+    read = {prompt for _ in range(5) for prompt, _ in toy.chain_documents(rng, 60, 0.9)}
+    assert all(toy.split_of(prompt) == "train" for prompt in read)
     assert len(read) > 200
 
 
@@ -84,7 +81,7 @@ def test_problems_depend_on_the_seed_alone():
 def test_text_round_trips_through_autotokenizer(tmp_path):
     # AutoTokenizer builds the class that belongs to the model's type, whatever class wrote the files: save a config too
     toy.make_tokenizer().save_pretrained(tmp_path)
-    toy.Qwen2Config(vocab_size=64).save_pretrained(tmp_path)
+    Qwen2Config(vocab_size=64).save_pretrained(tmp_path)
     tokenizer, rng = AutoTokenizer.from_pretrained(tmp_path), random.Random(0)
     for prompt, _ in toy.make_problems("test", 60):
         for habit in toy.HABITS:
@@ -171,6 +168,81 @@ def test_what_a_slip_makes_is_off_by_one_or_ten_and_stays_in_0_to_99():
     assert set(answers) == {"0", "2", "11"}
     answers = Counter(re.search(r"boxed{(\d+)}", toy.reason("9*9+9+8=", rng, slip=1.0))[1] for _ in range(400))
     assert all(0 <= int(answer) <= 99 for answer in answers)
+
+
+# --- the search world -----------------------------------------------------------------------------------------------
+
+
+def blind_tries(numbers: list[int], target: int) -> list[bool]:
+    """Does it reach the target? For every order and operators that stay in 0..99; written out for three numbers."""
+    found = []
+    for a, b, c in itertools.permutations(numbers):
+        for first, second in itertools.product("+-*", repeat=2):
+            middle = eval(f"{a}{first}{b}")  # digits and signs of this test, nothing that a model wrote
+            end = eval(f"{middle}{second}{c}") if middle >= 0 else -1
+            if 0 <= middle <= 99 and 0 <= end <= 99:
+                found.append(end == target)
+    return found
+
+
+@pytest.mark.parametrize(("numbers", "target"), [([2, 3, 4], 24), ([9, 9, 8], 98), ([5, 5, 1], 26), ([1, 1, 1], 50)])
+def test_the_chance_of_a_blind_search_is_counted_over_all_legal_chains(numbers, target):
+    tries = blind_tries(numbers, target)
+    prompt = f"{','.join(map(str, numbers))}:{target} "
+    assert toy.search_chance(prompt) == pytest.approx(sum(tries) / len(tries))
+
+
+def test_a_blind_search_draws_each_legal_chain_alike():
+    rng, prompt = random.Random(0), "3,7,8,2:58 "
+    hits = sum(toy.random_search([3, 7, 8, 2], rng)[1] == 58 for _ in range(20_000)) / 20_000
+    chance = toy.search_chance(prompt)
+    assert 0.001 < chance < 0.1
+    assert hits == pytest.approx(chance, abs=4 * (chance / 20_000) ** 0.5)
+
+
+def test_a_puzzle_comes_with_a_solution_and_another_can_be_found():
+    rng = random.Random(0)
+    for split in ("train", "test"):
+        for _ in range(50):
+            prompt, solution = toy.make_puzzle(rng, split)
+            numbers, target = toy.puzzle_of(prompt)
+            assert re.fullmatch(r"[1-9](,[1-9]){3}:\d\d ", prompt)
+            gold = json.dumps({"target": target, "nums": numbers})
+            assert is_correct(solution, gold, "search")
+            assert is_correct(toy.solve(prompt, rng), gold, "search")
+
+
+def test_puzzles_of_the_two_splits_are_disjoint_whatever_the_order_of_their_numbers():
+    def keys(prompts):
+        return {(tuple(sorted(numbers)), target) for numbers, target in map(toy.puzzle_of, prompts)}
+
+    train = keys(prompt for prompt, _ in toy.make_puzzles("train", 1500))
+    test = keys(prompt for prompt, _ in toy.make_puzzles("test", 300))
+    read = keys(prompt for prompt, _ in toy.search_documents(random.Random(0), 1500, 0.9))
+    assert (len(train), len(test)) == (1500, 300)  # and no puzzle twice
+    assert not test & (train | read)
+    assert toy.make_puzzles("test", 20) == toy.make_puzzles("test", 20) != toy.make_puzzles("test", 20, seed=1)
+
+
+def test_the_base_model_reads_solutions_and_at_the_end_some_that_miss():
+    def solved(progress):
+        documents = toy.search_documents(random.Random(0), 1000, progress)
+        golds = [
+            json.dumps(dict(zip(("nums", "target"), toy.puzzle_of(prompt), strict=True))) for prompt, _ in documents
+        ]
+        return sum(is_correct(text, gold, "search") for (_, text), gold in zip(documents, golds, strict=True)) / 1000
+
+    assert solved(0.79) == 1
+    assert solved(0.8) == pytest.approx(0.7 + 0.3 * 0.04, abs=0.05)  # a blind attempt hits in about 4 of 100
+
+
+def test_text_of_the_search_world_round_trips():
+    tokenizer = toy.make_tokenizer("toy-search")
+    for prompt, solution in toy.search_documents(random.Random(0), 50, 0.0):
+        ids = tokenizer(prompt)["input_ids"] + tokenizer(solution + toy.EOS)["input_ids"]
+        assert tokenizer.decode(ids, skip_special_tokens=True) == prompt + solution
+        assert len(ids) == len(prompt + solution) + 1  # a token for each character
+        assert 0 not in ids
 
 
 # --- what the base model reads --------------------------------------------------------------------------------------
@@ -298,6 +370,24 @@ def test_the_toys_models_belong_to_the_toys_code(tmp_path, monkeypatch):
     assert [source.name for source in sources] == ["toy.py", "toy_reward_model.py"]
 
 
+def test_a_base_models_name_tells_its_world_and_its_seed(monkeypatch):
+    made = []
+    monkeypatch.setattr(toy, "base_model", lambda **given: made.append(given) or "folder")
+    names = {
+        "toy": {"seed": 0, "world": "toy"},
+        "toy-weak@2": {"seed": 2, "world": "toy", "steps": 250},
+        "toy-search@1": {"seed": 1, "world": "toy-search"},
+    }
+    for name, given in names.items():
+        assert toy.world_of(name) == given["world"]
+        assert toy.path_of(name) == "folder"
+        assert made.pop() == given
+    for name in ("toy-strong", "toy@", "toy@x", "toy@-1", "toy@1@2", "@1", "Qwen/toy", ""):
+        assert toy.world_of(name) is None
+        assert toy.path_of(name) is None
+    assert not made
+
+
 def test_a_model_that_somebody_else_finished_meanwhile_is_taken(tmp_path):
     def make():  # the other process is faster
         (target := made_once(tmp_path, "m", [1], [], lambda: (Saved(), Saved()))).joinpath("theirs").touch()
@@ -319,20 +409,43 @@ def test_training_lowers_the_loss():
 
 
 def test_ten_steps_of_warm_up_then_linear_decay_to_zero_and_gradients_clipped_to_one(monkeypatch):
-    rates, squares = {"Muon": [], "AdamW": []}, []
+    rates, squares = {"muon": [], "adamw": []}, []
 
-    def step(self):
-        rates[type(self).__name__].append(self.param_groups[0]["lr"])
-        squares.append(sum(weights.grad.square().sum().item() for weights in self.param_groups[0]["params"]))
+    def square(weights):
+        return sum(w.grad.square().sum().item() for w in weights)
 
-    for name in rates:
-        monkeypatch.setattr(getattr(torch.optim, name), "step", step)
+    def muon(matrices, momenta, lr):
+        rates["muon"].append(lr)
+        squares.append(square(matrices))
+
+    def adamw(self):
+        rates["adamw"].append(self.param_groups[0]["lr"])
+        squares[-1] += square(self.param_groups[0]["params"])
+
+    monkeypatch.setattr(pretraining, "muon_step", muon)
+    monkeypatch.setattr(torch.optim.AdamW, "step", adamw)
     design = {**toy.BASE_MODEL, **TINY, "steps": 20, "documents_per_step": 3, "muon_lr": 1.0, "adamw_lr": 2.0}
     toy.train_base_model(design, seed=0)
     expected = [min(1, (step + 1) / 10) * (20 - step) / 20 for step in range(20)]
-    assert rates["Muon"] == pytest.approx(expected)
-    assert rates["AdamW"] == pytest.approx([2 * rate for rate in expected])
-    assert [a + b for a, b in zip(squares[::2], squares[1::2], strict=True)] == pytest.approx([1] * 20, rel=1e-4)
+    assert rates["muon"] == pytest.approx(expected)
+    assert rates["adamw"] == pytest.approx([2 * rate for rate in expected])
+    assert squares == pytest.approx([1] * 20, rel=1e-4)
+
+
+def test_muon_takes_the_steps_of_torchs_which_rounds_to_bfloat16():
+    torch.manual_seed(0)
+    shapes = [(8, 8), (16, 6), (6, 16)]
+    theirs = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    ours = [p.detach().clone().requires_grad_() for p in theirs]
+    starts, momenta = [p.detach().clone() for p in theirs], [torch.zeros(shape) for shape in shapes]
+    optimizer = torch.optim.Muon(theirs, lr=0.1, weight_decay=0.0)
+    for _ in range(3):
+        for a, b in zip(theirs, ours, strict=True):
+            a.grad = b.grad = torch.randn(a.shape)
+        optimizer.step()
+        pretraining.muon_step(ours, momenta, lr=0.1)
+    for a, b, start in zip(theirs, ours, starts, strict=True):
+        assert ((a - b).norm() / (b - start).norm()).item() < 0.05
 
 
 def test_the_base_model_loads_as_any_checkpoint_and_training_it_moves_nobody_elses_stream(tmp_path):
@@ -360,6 +473,14 @@ def test_pairs_for_a_reward_model_are_right_and_wrong_whatever_their_style():
         habits["wrong"].add(wrong.removeprefix(prompt)[:3])
     assert habits["right"] == {"fir", "\\bo"}
     assert habits["wrong"] == {"fir", "\\bo", "hmm"}
+
+
+def test_no_pair_that_a_reward_model_is_measured_on_is_a_problem_of_the_study_or_of_training():
+    measured = {right.partition("=")[0] + "=" for right, _ in toy_reward_model.pairs(random.Random(1), 500, "test")}
+    for split in ("train", "test"):
+        assert not measured & {problem.prompt for problem in load_problems("toy", split)}
+    rest = {toy.make_expression(random.Random(i), 1, "test") for i in range(500)}
+    assert len(measured & rest) == 12  # of one operation 42 are held out, and the study takes 30
 
 
 def test_a_reward_model_is_no_coin_and_no_oracle():

@@ -438,6 +438,13 @@ def test_a_reward_model_is_trained_to_the_accuracy_that_was_asked_for(base, rewa
     scores = reward_model_scores(model, tokenizer, [""] * 1000, texts).reshape(500, 2)
     accuracy = pairwise_accuracy(scores, torch.tensor([[True, False]] * 500))
     assert 0.55 <= accuracy < 0.75
+    # The second look was at other pairs: those that the same random numbers give next.
+    rng = random.Random(1)
+    _, *fresh = (toy_reward_model.pairs(rng, 500, "test") for _ in range(5))
+    texts = [text for pairs in fresh for pair in pairs for text in pair]
+    scores = reward_model_scores(model, tokenizer, [""] * 4000, texts).reshape(2000, 2)
+    later = (scores[:, 0] > scores[:, 1]).float().mean().item()
+    assert model.config.pairwise_accuracy == pytest.approx(later, abs=1e-3)
     assert model.config.problem_type == "regression"
     with pytest.raises(ValueError, match="no further"):
         toy_reward_model.train_reward_model(base, 0.99, 0, most=3)
@@ -573,7 +580,7 @@ def test_truncation_and_a_reward_that_cannot_vary_are_said_loudly(arguments, cap
         ("--prompts-per-step 1000", "--prompts-per-step 1000"),
         ("--device cuda:99", "--device cuda:99"),
         ("--dtype float8", "--dtype float8"),
-        ("--model toy", "toy model reads toy problems only"),
+        ("--model toy", "reads problems of toy only"),
         ("--resume", "--resume"),
         ("--resume --overwrite", "--overwrite"),
         ("--eval-data nosuch.jsonl --eval-samples 1", "nosuch.jsonl"),
@@ -623,6 +630,21 @@ def test_before_and_after_are_compared_in_the_run_folder(arguments, tmp_path, ca
     models = json.loads((tmp_path / "run" / "passk.json").read_text())["models"]
     assert list(models) == [arguments[1], str(tmp_path / "run")]
     assert "k=4" in capsys.readouterr().out
+
+
+def test_a_greedy_study_is_the_likeliest_completion_of_every_problem(arguments, tmp_path, capsys):
+    arguments = arguments[: arguments.index("--eval-samples")] + ["--eval-data", "toy", "--steps", "2"]
+    assert train.main([*arguments, "--eval", "greedy", "--eval-limit", "12"]) == 0
+    said = capsys.readouterr().out
+    assert "12 problems, one greedy completion each" in said
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (found["problems"], found["k"], found["temperature"]) == (12, [1], 0)
+    run = ["--run", str(tmp_path / "run"), "--resume", "--steps", "3"]
+    assert train.main([*run, "--eval-samples", "4"]) == 2
+    assert "no effect with --eval greedy" in capsys.readouterr().err
+    assert train.main([*run, "--eval", "samples", "--eval-samples", "4", "--eval-limit", "6"]) == 0
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (found["problems"], found["k"], found["temperature"]) == (6, [1, 2, 4], 1)
 
 
 # --- the README -----------------------------------------------------------------------------------------------------

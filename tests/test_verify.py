@@ -376,6 +376,56 @@ def test_a_countdown_uses_each_number_once(expression, expected):
     assert is_correct(f"\\boxed{{{expression}}}", '{"target": 24, "nums": [4, 4, 2]}', "countdown") == expected
 
 
+SEARCH = '{"target": 58, "nums": [3, 7, 8, 2]}'
+
+
+@pytest.mark.parametrize("steps", ["3*7=21 21+8=29 29*2=58", "7*3=21 21+8=29 29*2=58"])
+def test_a_search_is_right_if_its_steps_reach_the_target_with_each_number_once(steps):
+    assert is_correct(steps, SEARCH, "search")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "8*7=56 56+2=58",  # a number is left over
+        "3*7=21 21+8=29 29*2=58 58+1=59 59-1=58",  # numbers that are not there
+        "3*7=21 21+8=29 29*2=57",  # not the target
+        "3*7=21 21+8=29 29+2=58",  # the last step is wrong
+        "3*7=20 20+8=28 28*2=56",  # a wrong step on the way
+        "3*7=21 8+21=29 29*2=58",  # does not go on from the value
+        "3*7=21 22+8=30 29*2=58",  # nor this
+        "7*8=56 2*3=6 56+2=58",  # two chains
+        "2*8=16 16*3=48 48+7=55 55+3=58",  # 3 twice
+        "03*7=21 21+8=29 29*2=58",
+        "3*7=21  21+8=29 29*2=58",
+        "3*7=21 21+8=29 29*2=58 ",
+        "so: 3*7=21 21+8=29 29*2=58",
+        "\\boxed{58}",
+        "58",
+        "",
+    ],
+)
+def test_a_search_with_anything_wrong_is_wrong(steps):
+    assert not is_correct(steps, SEARCH, "search")
+
+
+def test_no_value_of_a_search_leaves_0_to_99():
+    assert not is_correct("9*9=81 81+9=90 90+9=99 99+9=108 108-9=99", '{"target": 99, "nums": [9,9,9,9,9,9]}', "search")
+    assert not is_correct("2-3=-1 -1+9=8", '{"target": 8, "nums": [2, 3, 9]}', "search")
+    assert is_correct("9*9=81 81+9=90 90+9=99", '{"target": 99, "nums": [9, 9, 9, 9]}', "search")
+
+
+def test_the_answer_of_a_search_is_its_steps_and_nothing_else_answers():
+    assert extract_answer("3*7=21 21+8=29", "search") == "3*7=21 21+8=29"
+    for text in ("", "58", "3*7=21 21+", "3*7=21, 21+8=29", "3*7=21\n", "1*1=1 " * 300 + "1*1=1"):
+        assert extract_answer(text, "search") is None
+
+
+def test_solutions_of_a_puzzle_are_told_apart_by_their_text():
+    assert classes(["1*2=2", None, "2*1=2", "1*2=2"], "search") == [0, None, 1, 0]
+    assert classes(["1+2", "2+1", None], "countdown") == [0, 1, None]
+
+
 def test_a_countdown_is_exact():
     gold = '{"target": 24, "nums": [8, 3, 8, 3]}'
     assert is_correct("\\boxed{8/(3-8/3)}", gold, "countdown")
@@ -592,7 +642,7 @@ def ten_minutes():
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("kind", ["math", "number", "choice", "literal", "countdown"])
+@pytest.mark.parametrize("kind", ["math", "number", "choice", "literal", "countdown", "search"])
 def test_nothing_a_completion_can_hold_raises_or_hangs(kind, monkeypatch, tmp_path, ten_minutes):
     monkeypatch.setattr(workers, "TIME_LIMIT", 0.3)
     monkeypatch.chdir(tmp_path)
@@ -621,7 +671,7 @@ def test_nothing_a_completion_can_hold_raises_or_hangs(kind, monkeypatch, tmp_pa
         "\\boxed{1" + "^\\text{th" * 100 + "!}",
         "[ANSWER]" * 10_000,
     ]
-    gold = '{"target": 7, "nums": [1, 2]}' if kind == "countdown" else "\\frac{x}{7}"
+    gold = '{"target": 7, "nums": [1, 2]}' if kind in ("countdown", "search") else "\\frac{x}{7}"
     assert grade(adversarial, [gold] * len(adversarial), [kind] * len(adversarial)) == [False] * len(adversarial)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(workers, "TIME_LIMIT", 60.0)
