@@ -37,14 +37,14 @@ TEACHER = "teacher"  # its label in the tables
 def teacher_responses(
     problems: list[Problem], path: str | None, number: int, solve: Callable[[str, random.Random], str] | None
 ) -> list[dict]:
-    """At most `number` responses to each problem: {"problem": index, "text"} each.
+    """At most `number` responses to each problem: {"problem": index, "text"} each, and "correct" where that is known.
 
     From the file at `path`; without one, what `solve` writes, which answers a prompt of a toy world rightly; else none.
     """
     if path is not None:
         return read_teacher(Path(path), problems, number)
     return [
-        {"problem": i, "text": solve(problem.prompt, random.Random(f"teacher-{i}-{j}"))}
+        {"problem": i, "text": solve(problem.prompt, random.Random(f"teacher-{i}-{j}")), "correct": True}
         for i, problem in enumerate(problems if solve else [])
         for j in range(number)
     ]

@@ -122,8 +122,8 @@ def difference_table(content: dict, kind: str) -> Table:
 def group_table(content: dict) -> Table:
     """The study by difficulty. A lead on problems that nobody solves by a valid chain is one of lucky guesses.
 
-    "base says it": how likely the base is to say just the right response that this model gave. Where that is 1 in
-    millions, a low perplexity does not mean that the base could have said it.
+    "base says it": how likely the base is to say just the right response that this model, or the teacher, gave. Where
+    that is 1 in 10^30, no number of tries will bring it.
     """
     base, *_ = called = short_names(content["models"])
     n, rows = content["samples"], []
@@ -131,7 +131,11 @@ def group_table(content: dict) -> Table:
     columns = [*ends, *(f"valid {k}" for k in ends), "never", "lost", "gained", "perplexity", "base says it"]
     for name, group in content["groups"].items():
         rows.append((f"{name}: {len(group['problems'])} problems", {}))
-        under_base = {row["writer"]: row for row in group["perplexity"] if row["reader"] == base}
+        likely = {  # writer -> its cells
+            row["writer"]: {"perplexity": f"{row['median']:.2f}", "base says it": one_in(row["right_logp"])}
+            for row in group["perplexity"]
+            if row["reader"] == base and row["median"]
+        }
         for model, result in group["models"].items():
             cells = {k: f"{result['pass_at_k_correct'][i]:.3f}" for k, i in ends.items()}
             if "pass_at_k_valid" in result:
@@ -139,14 +143,13 @@ def group_table(content: dict) -> Table:
             cells["never"] = str(result["never_correct"])
             if model in content["compared"]:
                 cells["lost"], cells["gained"] = str(result["base_only_correct"]), str(result["trained_only_correct"])
-            if model in under_base and (median := under_base[model]["median"]):
-                cells["perplexity"], cells["base says it"] = f"{median:.2f}", one_in(under_base[model]["right_logp"])
-            rows.append((f"  {called[model]}", cells))
+            rows.append((f"  {called[model]}", cells | likely.get(model, {})))
+        rows += [(f"  {writer}", cells) for writer, cells in likely.items() if writer not in called]  # the teacher
         rows.append((f"  {content['chance']['name']}", {k: f"{group['chance'][i]:.3f}" for k, i in ends.items()}))
     shown = [column for column in columns if any(column in cells for _, cells in rows)]
     notes = [f"pass@k; problems never solved in {n} tries; solved by the base only: lost; by this model only: gained."]
     if "perplexity" in shown:
-        notes.append("Under the base: perplexity, and how likely it says this model's right response word for word.")
+        notes.append("Under the base: perplexity, and how likely it says this writer's right response word for word.")
     grid = [[name, *(cells.get(column, "") for column in shown)] for name, cells in rows]
     return Table("Is it the same on easy and on hard problems?", notes, ["", *shown], grid, "groups.png")
 

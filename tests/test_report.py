@@ -125,6 +125,7 @@ def six_problems() -> dict:
             "right_logps": {0: np.log(1 / 4), 3: np.log(1 / 16), 5: np.log(1 / 40_000)},
         },
         {"writer": "runs/trained", "reader": "runs/trained", "problems": {0: 8.0}, "right_logps": {0: -1.0}},
+        {"writer": "teacher", "reader": "base", "problems": {1: 6.0}, "right_logps": {1: np.log(1e-9)}},
     ]
     prompts = ["1+1=", "1+1+1=", "1+1+2=", "1+2=", "1+1+3=", "1+1+4="]
     chances = {"1 operation": 0.5, "2 operations": 0.25}
@@ -154,10 +155,10 @@ def test_the_groups_hold_every_problem_once_and_have_the_numbers_of_their_own_pr
     assert base == {"pass_at_k_correct": pytest.approx([1 / 4, 11 / 24, 3 / 4]), "never_correct": 1}
     assert trained["pass_at_k_correct"] == pytest.approx([5 / 16, 3 / 8, 1 / 2])
     assert [trained[f"{name}_correct"] for name in ("never", "base_only", "trained_only")] == [2, 2, 1]
-    assert [row["median"] for row in easy["perplexity"]] == [3, 1.5, 8]
-    assert [row["median"] for row in hard["perplexity"]] == [None, 6.5, None]
-    assert [row["right_logp"] for row in easy["perplexity"]] == [None, pytest.approx(np.log(1 / 8)), -1]
-    assert [row["right_logp"] for row in hard["perplexity"]] == [None, pytest.approx(np.log(1 / 40_000)), None]
+    assert [row["median"] for row in easy["perplexity"]] == [3, 1.5, 8, None]
+    assert [row["median"] for row in hard["perplexity"]] == [None, 6.5, None, 6]
+    assert [row["right_logp"] for row in easy["perplexity"][:3]] == [None, pytest.approx(np.log(1 / 8)), -1]
+    assert [row["right_logp"] for row in hard["perplexity"][:3]] == [None, pytest.approx(np.log(1 / 40_000)), None]
 
 
 def test_the_table_of_groups_shows_them_under_each_other_and_is_left_out_where_there_are_none():
@@ -173,6 +174,7 @@ def test_the_table_of_groups_shows_them_under_each_other_and_is_left_out_where_t
         ["2 operations: 4 problems", "", "", "", "", "", "", ""],
         ["  base", "0.250", "0.750", "1", "", "", "", ""],
         ["  trained", "0.312", "0.500", "2", "2", "1", "6.50", "1 in 40,000"],
+        ["  teacher", "", "", "", "", "", "6.00", "1 in 10^9"],
         ["  blind guess", "0.250", "0.684", "", "", "", "", ""],
     ]
     assert report.tables(content)[0].rows[-1] == ["blind guess", "0.333", "0.542", "0.768"]
