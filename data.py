@@ -19,7 +19,7 @@ import toy
 import verify
 from running import arithmetic
 from running.files import BadInput, read_jsonl
-from running.rows import HUB, hub_rows, read_row
+from running.rows import GYM, HUB, gym_rows, hub_rows, read_row
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Problem:
 
 
 def load_problems(name_or_path: str, split: str = "train", limit: int | None = None) -> list[Problem]:
-    """Problems by name (toy.WORLDS, `arithmetic`, HUB) or from a .jsonl / .jsonl.gz file, at most `limit` of them.
+    """Problems by name (toy.WORLDS, `arithmetic`, HUB, `reasoning-gym:TASK`) or from a .jsonl / .jsonl.gz file.
 
-    running/rows.py says which columns a file may have; `split` does not apply to a file. Rows without a usable gold are
-    dropped with a warning that counts them; they are never scored as wrong. Raises BadInput.
+    At most `limit` of them. running/rows.py says which columns a file may have; `split` does not apply to a file. Rows
+    without a usable gold are dropped with a warning that counts them; they are never scored as wrong. Raises BadInput.
     """
     if name_or_path in toy.WORLDS:
         world = toy.WORLDS[name_or_path]
@@ -48,6 +48,8 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
         return [Problem(*pair, kind="number") for pair in arithmetic.make_problems(split, min(limit or size, size))]
     if name_or_path in HUB:
         rows = hub_rows(name_or_path, split)
+    elif name_or_path.startswith(GYM):
+        rows = gym_rows(name_or_path, split)
     elif not Path(name_or_path).is_file():
         known = ", ".join([*toy.WORLDS, "arithmetic", *HUB])
         raise BadInput(f"--data {name_or_path}: no such file, and not one of {known}")
@@ -124,7 +126,7 @@ R1_ZERO = (
 # name -> a text with {problem} in it, or a list of chat messages for the tokenizer's own chat template
 TEMPLATES = {
     "plain": "{problem}",
-    "qa": "Q: {problem}\nA:",
+    "qa": "Q: {problem}\nA:",  # no paper's: what SmolLM2 is warmed up with
     "r1-zero": R1_ZERO,
     # the evaluation of the limit of RLVR (2504.13837), after SimpleRL-Zoo: Qwen's chat, instruction after the question
     "qwen-boxed": [

@@ -65,11 +65,12 @@ QWEN_14B = {"model": "Qwen/Qwen2.5-14B", "template": "intuitor-step-by-step"}
 CAREFUL, HACKED = {"lr": 1.5e-4, "kl": 0.5}, {"kl": 0.0}
 # Flips are drawn for each prompt, so with many prompts they average out better: the batch is the noisy-reward paper's.
 MANY_PROMPTS = {"prompts_per_step": 128, "rollouts_per_prompt": 4}
-SEARCH = {"model": "toy-search"}
+# The search world is trained as in the limit of RLVR: without a KL penalty (2504.13837, its section 3).
+SEARCH = {"model": "toy-search", "steps": 80, "lr": 2e-4, "kl": 0.0}
 TWO_PHRASES = {"rpr_divisor": 2.0}  # earn the full reward; the toy's text knows five of the forty
 
-# A real model of 135 M parameters: 24 steps of 12 x 8 rollouts. Here too, rewards without labels go more slowly.
-SMOLLM2 = {"model": "smollm2-warm", "steps": 24, "lr": 5e-6, "kl": 0.0}
+# A real model of 135 M parameters: 20 steps of 8 x 8 rollouts. Here too, rewards without labels go more slowly.
+SMOLLM2 = {"model": "smollm2-warm", "steps": 20, "prompts_per_step": 8, "lr": 5e-6, "kl": 0.0}
 SMOLLM2_CAREFUL = {**SMOLLM2, "lr": 3e-6, "kl": 0.05}
 
 RECIPES = {  # behind each: where it is from, and the greedy MATH-500 accuracy that the paper reports (the base model's)
@@ -106,9 +107,9 @@ RECIPES = {  # behind each: where it is from, and the greedy MATH-500 accuracy t
     "toy-calibrate": {"reward": "calibrate", "reward_model": "toy-0.75", **TWO_PHRASES, **CAREFUL},
     # The search world: every reward that makes sense there (its text has no phrases, and boxes nothing)
     "toy-search-correct": {"reward": "correct", **SEARCH},
-    "toy-search-flip-0": {"reward": "correct", **MANY_PROMPTS, **SEARCH},
-    "toy-search-flip-40": {"reward": "correct", "flip": 0.4, **MANY_PROMPTS, **SEARCH},
-    "toy-search-flip-50": {"reward": "correct", "flip": 0.5, **MANY_PROMPTS, **SEARCH},
+    "toy-search-flip-0": {"reward": "correct", **SEARCH, **MANY_PROMPTS},
+    "toy-search-flip-40": {"reward": "correct", "flip": 0.4, **SEARCH, **MANY_PROMPTS},
+    "toy-search-flip-50": {"reward": "correct", "flip": 0.5, **SEARCH, **MANY_PROMPTS},
     "toy-search-plurality": {"reward": "plurality", **SEARCH},
     "toy-search-self-certainty": {"reward": "self_certainty", **SEARCH, **CAREFUL},
     "toy-search-random": {"reward": "random", **SEARCH},

@@ -173,9 +173,6 @@ def completion_of(expression: str, habit: str, rng: random.Random) -> str:
     return reason(expression, rng, SLIP) if habit == "reason" else ramble(expression, rng)
 
 
-complete = completion_of  # until running/toy_reward_model.py calls it by its new name
-
-
 def chain_documents(rng: random.Random, number: int, progress: float) -> list[tuple[str, str]]:
     """What the base model reads: (prompt, completion) pairs. progress: how much of its training is over, 0 .. 1.
 
@@ -191,9 +188,8 @@ def chain_documents(rng: random.Random, number: int, progress: float) -> list[tu
 
 # --- the search world -----------------------------------------------------------------------------------------------
 
-NUMBERS = 4  # in a puzzle, each 1..9
-FAILED = 0.3  # share of the documents, in the last fifth of the training, whose attempt is for another target
-LOWEST_TARGET = 10
+NUMBERS, LOWEST_TARGET = 4, 10  # of a puzzle; each number is 1..9
+FAILED = 0.3  # share of the documents, in the last fifth of the training, that do not care for the target
 
 
 def puzzle_of(prompt: str) -> tuple[list[int], int]:
@@ -208,17 +204,10 @@ def random_search(numbers: list[int], rng: random.Random) -> tuple[str, int]:
     So each legal pair of an order and operators is as likely as any other.
     """
     while True:
-        order = rng.sample(numbers, len(numbers))
-        value, written = order[0], []
-        for right in order[1:]:
-            operator = rng.choice("+-*")
-            result = result_of(value, operator, right)
-            written.append(f"{value}{operator}{right}={result}")
-            value = result
-            if not 0 <= value <= HIGHEST:
-                break
-        else:
-            return " ".join(written), value
+        first, *others = rng.sample(numbers, len(numbers))
+        worked = steps(str(first) + "".join(rng.choice("+-*") + str(number) for number in others))
+        if all(0 <= result <= HIGHEST for *_, result in worked):
+            return " ".join(f"{a}{operator}{b}={result}" for a, operator, b, result in worked), worked[-1][3]
 
 
 @cache
@@ -261,13 +250,12 @@ def make_puzzles(split: str, limit: int, seed: int = 0) -> list[tuple[str, str]]
 
 
 def search_documents(rng: random.Random, number: int, progress: float) -> list[tuple[str, str]]:
-    """What the base model reads: solved puzzles, and in the last fifth some attempts that (mostly) miss the target."""
-    puzzles = [make_puzzle(rng, "train") for _ in range(number)]
-    failed = FAILED if progress >= 0.8 else 0.0
-    return [
-        (prompt, random_search(puzzle_of(prompt)[0], rng)[0] if rng.random() < failed else solution)
-        for prompt, solution in puzzles
-    ]
+    """What the base model reads: solved puzzles, and in the last fifth also blind searches, which mostly miss."""
+    documents = [make_puzzle(rng, "train") for _ in range(number)]
+    if progress < 0.8:
+        return documents
+    missed = [(prompt, random_search(puzzle_of(prompt)[0], rng)[0]) for prompt, _ in documents]
+    return [miss if rng.random() < FAILED else hit for hit, miss in zip(documents, missed, strict=True)]
 
 
 def solve(prompt: str, rng: random.Random) -> str:
@@ -341,11 +329,8 @@ WORLDS = {
         base_model={**BASE_MODEL, "steps": 600, "documents_per_step": 128},
     ),
 }
-BASES = {  # name for --model -> (its world, what differs from the world's base model)
-    "toy": ("toy", {}),
-    "toy-weak": ("toy", {"steps": 250}),
-    "toy-search": ("toy-search", {}),
-}
+# Name for --model -> (its world, what differs from the world's base model).
+BASES = {"toy": ("toy", {}), "toy-weak": ("toy", {"steps": 250}), "toy-search": ("toy-search", {})}
 
 
 def make_tokenizer(world: str = "toy") -> Qwen2Tokenizer:
@@ -372,11 +357,10 @@ def world_of(name: str) -> str | None:
 
 def path_of(name: str) -> str | None:
     """The folder of the base model of that name, made if need be; None for any other name."""
-    if world_of(name) is None:
-        return None
     base, _, seed = name.partition("@")
-    world, changes = BASES[base]
-    return str(base_model(seed=int(seed or 0), world=world, **changes))
+    if (world := world_of(name)) is None:
+        return None
+    return str(base_model(seed=int(seed or 0), world=world, **BASES[base][1]))
 
 
 def base_model(folder: str | Path = "runs", seed: int = 0, world: str = "toy", **changes) -> Path:

@@ -42,10 +42,12 @@ TIMES = (
     "A ticket costs {b} dollars. How many dollars do {a} tickets cost?",
 )
 TIMES_GAIN = (
+    "What is {a} times {b}, plus {c}?",
     "A box holds {b} pens. Tom has {a} boxes and {c} more pens. How many pens does he have?",
     "Anna reads {b} pages a day for {a} days, and then {c} pages more. How many pages does she read?",
 )
 TIMES_LOSS = (
+    "What is {a} times {b}, minus {c}?",
     "Sara has {a} bags of {b} coins and gives away {c} coins. How many coins are left?",
     "A baker makes {a} trays of {b} rolls and sells {c} rolls. How many rolls are left?",
 )
@@ -57,13 +59,13 @@ TIMES_LOSS = (
 def make_sum(rng: random.Random) -> Example:
     """A bare sum."""
     a, b = rng.randint(10, 60), rng.randint(10, 60)
-    return one_step(f"What is {a} + {b}?", a, "+", b)
+    return one_step(rng, f"What is {a} + {b}?", a, "+", b)
 
 
 def make_product(rng: random.Random) -> Example:
     """A bare product of the multiplication table."""
     a, b = rng.randint(2, 12), rng.randint(2, 12)
-    return one_step(f"What is {a} times {b}?", a, "*", b)
+    return one_step(rng, f"What is {a} times {b}?", a, "*", b)
 
 
 def make_one_step(rng: random.Random) -> Example:
@@ -74,12 +76,12 @@ def make_one_step(rng: random.Random) -> Example:
     else:
         b, a = sorted(rng.sample(range(10, 61), 2))
     text = rng.choice({"+": GAIN, "-": LOSS, "*": TIMES}[operator])
-    return one_step(text.format(a=a, b=b), a, operator, b, thus=rng.random() < 0.5)
+    return one_step(rng, text.format(a=a, b=b), a, operator, b)
 
 
 def make_two_steps(rng: random.Random) -> Example:
-    """A word problem of two steps: a product, and then more or fewer."""
-    a, b, c, operator = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 20), rng.choice("+-")
+    """Two steps, bare or in words: a product, and then more or fewer."""
+    a, b, c, operator = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 9), rng.choice("+-")
     product = a * b
     if product <= c:
         operator = "+"
@@ -91,11 +93,11 @@ def make_two_steps(rng: random.Random) -> Example:
     return Example(text, result, f"{min(a, b)}*{max(a, b)}{operator}{c}", worked)
 
 
-def one_step(text: str, a: int, operator: str, b: int, thus: bool = False) -> Example:
+def one_step(rng: random.Random, text: str, a: int, operator: str, b: int) -> Example:
     """The example of a problem that is one operation."""
     result = {"+": a + b, "-": a - b, "*": a * b}[operator]
     left, right = (a, b) if operator == "-" else sorted((a, b))
-    worked = f" {a} {operator} {b} = {result}. {'Thus the' if thus else 'The'} answer is \\boxed{{{result}}}."
+    worked = f" {a} {operator} {b} = {result}. {rng.choice(['The', 'Thus the'])} answer is \\boxed{{{result}}}."
     return Example(text, result, f"{left}{operator}{right}", worked)
 
 
@@ -140,7 +142,7 @@ def make_problems(split: str, limit: int, seed: int = 0) -> list[tuple[str, str]
 def documents(number: int, seed: int = 0) -> list[tuple[str, str]]:
     """So many (prompt, worked response) pairs of the training split, to learn the form from.
 
-    Half of the word problems use the connectives of the reasoning pattern reward ("first, ", "next, ", "thus"), so that
-    this reward has something to choose.
+    Half of them use the connectives of the reasoning pattern reward ("first, ", "next, ", "thus"), so that this reward
+    has something to choose.
     """
     return [(example.problem, example.worked) for example in make_examples("train", number, f"documents-{seed}")]

@@ -1,8 +1,9 @@
-"""rows.py: the columns of the data sets that we know, and the rows of those on the hub."""
+"""rows.py: the columns of the data sets that we know, and the rows of those on the hub and in reasoning-gym."""
 
+import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import huggingface_hub
 
@@ -88,3 +89,30 @@ def hub_rows(name: str, split: str) -> Iterable[dict]:
         return datasets.load_dataset(hub_id, configuration, split=split)
     except (ConnectionError, OSError, ValueError) as error:  # no network; no such data set; no such split
         raise BadInput(f"--data {name}: cannot load {hub_id} ({split}) from the hub: {type(error).__name__}") from None
+
+
+GYM = "reasoning-gym:"  # before the name of one of its tasks
+
+
+def gym_rows(name: str, split: str) -> Iterator[dict]:
+    """The rows of a task of the package reasoning-gym, such as `reasoning-gym:chain_sum`: 1,000 of its problems.
+
+    Seed 0 makes them, and a hash of the question says which split one belongs to; one in five is for the test. Their
+    difficulty is the task's default. They are graded against the answer that the package gives, and not by its own
+    scorer: tasks with many right answers do not fit. Raises BadInput.
+    """
+    try:
+        import reasoning_gym
+    except ImportError:
+        raise BadInput(f"--data {name} needs the package reasoning-gym: pip install reasoning-gym") from None
+    try:
+        tasks = reasoning_gym.create_dataset(name.removeprefix(GYM), size=1000, seed=0)
+    except ValueError:
+        raise BadInput(f"--data {name}: reasoning-gym has no such task; try {GYM}chain_sum") from None
+    seen = set()
+    for task in tasks:
+        question = task["question"]
+        in_test = hashlib.sha256(question.encode()).digest()[0] % 5 == 0
+        if question not in seen and in_test == (split == "test"):
+            seen.add(question)
+            yield {"question": question, "answer": task["answer"]}

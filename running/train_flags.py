@@ -131,7 +131,8 @@ def complete(settings) -> None:
         settings.micro_tokens = 1024 if device == "cpu" else 8192
     if settings.eval_data is None:
         same = {name: name for name in (*toy.WORLDS, "arithmetic", "gsm8k")}
-        settings.eval_data = {**same, "math": "math500"}.get(settings.data)
+        own = settings.data if settings.data.startswith(data.GYM) else None
+        settings.eval_data = {**same, "math": "math500"}.get(settings.data, own)
     settings.template = settings.template or data.TEMPLATE_OF.get(settings.data)
     if settings.run is None:
         made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"

@@ -127,24 +127,22 @@ def group_table(content: dict) -> Table:
     """
     base, *_ = called = short_names(content["models"])
     n, rows = content["samples"], []
-    columns = ["k=1", f"k={n}", "valid k=1", f"valid k={n}", "never", "lost", "gained", "perplexity", "base says it"]
-    columns = list(dict.fromkeys(columns))  # of one sample each, k = 1 is all there is
+    ends = {"k=1": 0, f"k={n}": -1}  # column -> its place in a curve
+    columns = [*ends, *(f"valid {k}" for k in ends), "never", "lost", "gained", "perplexity", "base says it"]
     for name, group in content["groups"].items():
         rows.append((f"{name}: {len(group['problems'])} problems", {}))
         under_base = {row["writer"]: row for row in group["perplexity"] if row["reader"] == base}
         for model, result in group["models"].items():
-            cells = {"never": str(result["never_correct"])}
-            for kind, prefix in (("correct", ""), ("valid", "valid ")):
-                for i, k in ((0, 1), (-1, n)):
-                    if curve := result.get(f"pass_at_k_{kind}"):
-                        cells[f"{prefix}k={k}"] = f"{curve[i]:.3f}"
+            cells = {k: f"{result['pass_at_k_correct'][i]:.3f}" for k, i in ends.items()}
+            if "pass_at_k_valid" in result:
+                cells |= {f"valid {k}": f"{result['pass_at_k_valid'][i]:.3f}" for k, i in ends.items()}
+            cells["never"] = str(result["never_correct"])
             if model in content["compared"]:
                 cells["lost"], cells["gained"] = str(result["base_only_correct"]), str(result["trained_only_correct"])
             if model in under_base and (median := under_base[model]["median"]):
                 cells["perplexity"], cells["base says it"] = f"{median:.2f}", one_in(under_base[model]["right_logp"])
             rows.append((f"  {called[model]}", cells))
-        ends = {f"k={k}": f"{group['chance'][i]:.3f}" for i, k in ((0, 1), (-1, n))}
-        rows.append((f"  {content['chance']['name']}", ends))
+        rows.append((f"  {content['chance']['name']}", {k: f"{group['chance'][i]:.3f}" for k, i in ends.items()}))
     shown = [column for column in columns if any(column in cells for _, cells in rows)]
     notes = [f"pass@k; problems never solved in {n} tries; solved by the base only: lost; by this model only: gained."]
     if "perplexity" in shown:
@@ -219,7 +217,7 @@ def perplexity_table(content: dict) -> Table:
         right = list(row.get("right_logps", {}).values())
         rows.append([name, *(f"{value:.3f}" for value in quartiles), one_in(np.median(right) if right else None)])
     notes = ["Perplexity of responses, at temperature 1: quartiles of the problems' medians."]
-    notes.append("Word for word: how likely the reader says a right response, all of it as it is (median).")
+    notes.append("Word for word: how likely the reader says exactly that response, where it is a right one (median).")
     columns = ["", "25 %", "50 %", "75 %", "word for word"]
     return Table("Could the base have said it?", notes, columns, rows, "perplexity.png")
 

@@ -352,6 +352,7 @@ class Recorder:
 # Copied by hand from the papers and their code, misprints included; {x} = \boxed{8}, {problem} is the problem.
 PINNED = {
     "plain": "{x} = \\boxed{8}, {problem}",
+    "qa": "Q: {x} = \\boxed{8}, {problem}\nA:",
     "r1-zero": "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
     "assistant first thinks about the reasoning process in the mind and then provides the user with the answer. The "
     "reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, "
@@ -385,7 +386,7 @@ def test_every_template_is_word_for_word_as_published_and_takes_the_problem_as_i
 
 def test_templates_that_chat_need_a_chat_tokenizer_and_unknown_ones_are_refused():
     tokenizer = tokenizer_with_bos()
-    for template in set(TEMPLATES) - {"plain", "r1-zero"}:
+    for template in set(TEMPLATES) - {"plain", "qa", "r1-zero"}:
         with pytest.raises(BadInput, match="chat template"):
             encode_prompt(Problem("hello", "1"), tokenizer, template)
     with pytest.raises(BadInput, match="--template nosuch: unknown"):

@@ -29,12 +29,14 @@ def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
     assert settings.recipe == name
     assert set(reward_weights(settings.reward)) <= set(REWARDS)
     assert settings.template is None or settings.template in TEMPLATES
-    assert settings.data in toy.WORLDS or settings.data in HUB
+    assert settings.data in (*toy.WORLDS, "arithmetic", *HUB)
     assert settings.run == f"runs/{name}-seed0"
     assert train.main(["--recipe", name, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert f"--lr {settings.lr}" in said
-    if not name.startswith("toy"):
+    if name.startswith("smollm2"):
+        assert "model HuggingFaceTB/SmolLM2-135M-Instruct (0.3 GB)" in said
+    elif not name.startswith("toy"):
         assert f"model {settings.model} (about" in said
         assert HUB[settings.data][0] in said
 
@@ -65,7 +67,7 @@ COLUMNS = (
 
 
 def test_the_papers_settings_are_the_recipes():
-    assert set(PAPERS) == {name for name in RECIPES if not name.startswith("toy-")}
+    assert set(PAPERS) == {name for name in RECIPES if not name.startswith(("toy-", "smollm2-"))}
     for name, expected in PAPERS.items():
         settings = vars(completed("--recipe", name))
         assert tuple(settings[column] for column in COLUMNS) == expected, name
@@ -89,13 +91,13 @@ TOYS = {
     "toy-random": ("random", 0, 16, 16, 3e-4, 0.005, 20, None),
     "toy-reward-model": ("reward_model", 0, 16, 16, 1.5e-4, 0.5, 20, "toy-0.75"),
     "toy-calibrate": ("calibrate", 0, 16, 16, 1.5e-4, 0.5, 2, "toy-0.75"),
-    "toy-search-correct": ("correct", 0, 16, 16, 3e-4, 0.005, 20, None),
-    "toy-search-flip-0": ("correct", 0, 128, 4, 3e-4, 0.005, 20, None),
-    "toy-search-flip-40": ("correct", 0.4, 128, 4, 3e-4, 0.005, 20, None),
-    "toy-search-flip-50": ("correct", 0.5, 128, 4, 3e-4, 0.005, 20, None),
-    "toy-search-plurality": ("plurality", 0, 16, 16, 3e-4, 0.005, 20, None),
+    "toy-search-correct": ("correct", 0, 16, 16, 2e-4, 0, 20, None),
+    "toy-search-flip-0": ("correct", 0, 128, 4, 2e-4, 0, 20, None),
+    "toy-search-flip-40": ("correct", 0.4, 128, 4, 2e-4, 0, 20, None),
+    "toy-search-flip-50": ("correct", 0.5, 128, 4, 2e-4, 0, 20, None),
+    "toy-search-plurality": ("plurality", 0, 16, 16, 2e-4, 0, 20, None),
     "toy-search-self-certainty": ("self_certainty", 0, 16, 16, 1.5e-4, 0.5, 20, None),
-    "toy-search-random": ("random", 0, 16, 16, 3e-4, 0.005, 20, None),
+    "toy-search-random": ("random", 0, 16, 16, 2e-4, 0, 20, None),
 }
 
 
@@ -106,8 +108,8 @@ def test_the_toys_recipes_are_what_the_results_were_measured_with():
         sizes = (s.prompts_per_step, s.rollouts_per_prompt, s.lr, s.kl, s.rpr_divisor, s.reward_model)
         assert (s.reward, s.flip, *sizes) == expected, name
         common = (s.steps, s.temperature, s.max_new_tokens, s.warmup, s.schedule, s.loss_average, s.template, s.model)
-        model = "toy-search" if name.startswith("toy-search") else "toy"
-        assert common == (60, 1.0, 80, 5, "constant", "sequence", None, model), name
+        steps, model = (80, "toy-search") if name.startswith("toy-search") else (60, "toy")
+        assert common == (steps, 1.0, 80, 5, "constant", "sequence", None, model), name
 
 
 def test_defaults_of_the_toy_and_of_a_real_model():

@@ -115,7 +115,7 @@ def test_intervals_over_few_problems_come_with_a_warning():
 
 def six_problems() -> dict:
     """report.json of two models on six problems of a world in which a blind try is right once in 2, or once in 4."""
-    content = hand_made({"base": [4, 1, 0, 2, 0, 2], "runs/trained": [4, 0, 0, 4, 1, 4]})
+    content = hand_made({"base": [4, 1, 1, 2, 0, 2], "runs/trained": [4, 0, 0, 4, 1, 4]})
     content["perplexity"] = [
         {"writer": "base", "reader": "base", "problems": {0: 3.0}},  # as before there were right_logps
         {
@@ -124,6 +124,7 @@ def six_problems() -> dict:
             "problems": {"0": 1.0, "3": 2.0, "1": 5.0, "2": 7.0, "4": 9.0, "5": 6.0},  # as JSON has keys
             "right_logps": {0: np.log(1 / 4), 3: np.log(1 / 16), 5: np.log(1 / 40_000)},
         },
+        {"writer": "runs/trained", "reader": "runs/trained", "problems": {0: 8.0}, "right_logps": {0: -1.0}},
     ]
     prompts = ["1+1=", "1+1+1=", "1+1+2=", "1+2=", "1+1+3=", "1+1+4="]
     chances = {"1 operation": 0.5, "2 operations": 0.25}
@@ -150,13 +151,13 @@ def test_the_groups_hold_every_problem_once_and_have_the_numbers_of_their_own_pr
     assert (base["pass_at_k_correct"], trained["pass_at_k_correct"]) == (pytest.approx([0.75, 11 / 12, 1]), [1, 1, 1])
     assert [trained[f"{name}_correct"] for name in ("never", "base_only", "trained_only")] == [0, 0, 0]
     base, trained = hard["models"].values()
-    assert base == {"pass_at_k_correct": pytest.approx([3 / 16, 1 / 3, 1 / 2]), "never_correct": 2}
+    assert base == {"pass_at_k_correct": pytest.approx([1 / 4, 11 / 24, 3 / 4]), "never_correct": 1}
     assert trained["pass_at_k_correct"] == pytest.approx([5 / 16, 3 / 8, 1 / 2])
-    assert [trained[f"{name}_correct"] for name in ("never", "base_only", "trained_only")] == [2, 1, 1]
-    assert [row["median"] for row in easy["perplexity"]] == [3, 1.5]
-    assert [row["median"] for row in hard["perplexity"]] == [None, 6.5]
-    assert [row["right_logp"] for row in easy["perplexity"]] == [None, pytest.approx(np.log(1 / 8))]
-    assert [row["right_logp"] for row in hard["perplexity"]] == [None, pytest.approx(np.log(1 / 40_000))]
+    assert [trained[f"{name}_correct"] for name in ("never", "base_only", "trained_only")] == [2, 2, 1]
+    assert [row["median"] for row in easy["perplexity"]] == [3, 1.5, 8]
+    assert [row["median"] for row in hard["perplexity"]] == [None, 6.5, None]
+    assert [row["right_logp"] for row in easy["perplexity"]] == [None, pytest.approx(np.log(1 / 8)), -1]
+    assert [row["right_logp"] for row in hard["perplexity"]] == [None, pytest.approx(np.log(1 / 40_000)), None]
 
 
 def test_the_table_of_groups_shows_them_under_each_other_and_is_left_out_where_there_are_none():
@@ -170,8 +171,8 @@ def test_the_table_of_groups_shows_them_under_each_other_and_is_left_out_where_t
         ["  trained", "1.000", "1.000", "0", "0", "0", "1.50", "1 in 8"],
         ["  blind guess", "0.500", "0.938", "", "", "", "", ""],
         ["2 operations: 4 problems", "", "", "", "", "", "", ""],
-        ["  base", "0.188", "0.500", "2", "", "", "", ""],
-        ["  trained", "0.312", "0.500", "2", "1", "1", "6.50", "1 in 40,000"],
+        ["  base", "0.250", "0.750", "1", "", "", "", ""],
+        ["  trained", "0.312", "0.500", "2", "2", "1", "6.50", "1 in 40,000"],
         ["  blind guess", "0.250", "0.684", "", "", "", "", ""],
     ]
     assert report.tables(content)[0].rows[-1] == ["blind guess", "0.333", "0.542", "0.768"]
@@ -434,6 +435,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(finished):
     text = (finished / "report.html").read_text()
     assert text.count('<img alt="') == text.count('src="data:image/png;base64,') == 5
     assert "default-src 'none'" in text
+    assert re.findall(r'<tr class="group"><th[^>]*>(\d) operations?: 2 problems<', text) == list("123456")
     # No address at all outside of the data and the pictures.
     rest = re.sub(r'<script type="application/json".*?</script>|data:image/png;base64,[^"]*', "", text, flags=re.S)
     assert not re.findall(r"(?:https?:)?//[a-z]", rest)
