@@ -448,7 +448,7 @@ def test_a_local_model_is_loaded_as_it_was_saved_without_asking_the_hub(tmp_path
     made = []
     monkeypatch.setattr(toy, "base_model", lambda **changes: made.append(changes) or tmp_path)
     assert load_model("toy")[0].config.hidden_size == load_model("toy-weak")[0].config.hidden_size == 32
-    assert made == [{}, {"steps": 250}]
+    assert made == [{"seed": 0, "world": "toy"}, {"seed": 0, "world": "toy", "steps": 250}]
 
 
 def test_models_that_are_not_there_or_cannot_be_used_are_refused(tmp_path):
