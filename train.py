@@ -84,7 +84,7 @@ class Settings:
     rpr_divisor: float = flag(20.0, "phrases for a full reasoning pattern reward (released 20, paper 40)", above=0)
     rpr_repetition: str = flag("distinct", "which n-grams count (released: distinct)", choices=("distinct", "total"))
     rpr_whole_words: bool = flag(False, "count no phrase inside a longer word (thus in enthusiasm)")
-    rpr_open_ended: bool = flag(False, "count the 13 phrases for open-ended tasks too")
+    rpr_open_ended: bool = flag(False, "for open-ended tasks: 13 phrases more; needs <think>, <answer> and no box")
     reward_model: str | None = flag(None, "a model with one output: folder, hub id, or toy-0.75 (made on the spot)")
     calibrate_threshold: float = flag(0.5, "calibrate adds to rewards below this (noisy rewards 0.5)")
     calibrate_weight: float = flag(0.1, "how much of the pattern reward calibrate adds (noisy rewards 0.1)")

@@ -18,7 +18,7 @@ from study.samples import Entry, Ready, Sampling, draw_samples
 
 COLDEST, WARMEST, STEP = 0.05, 4.0, 1.25  # temperatures that are tried, and the factor from one to the next
 # Samples of a problem at most, and in all, for each step of the search, and for the look at what it has found. On the
-# toy the entropies of blocks of 16 samples of each of 180 problems differ by 2 % (standard deviation).
+# toy the entropies of blocks of 16 samples of each of 180 problems differ by 1 to 2 % (standard deviation).
 SEARCH, CHECK = (16, 2880), (64, 11_520)
 
 

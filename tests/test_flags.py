@@ -1,6 +1,8 @@
 """Flags and recipes: what they mean, and what is refused because it could not have an effect."""
 
+import json
 import math
+from dataclasses import asdict
 
 import pytest
 
@@ -11,7 +13,7 @@ from engine.masters import learning_rate
 from recipes import RECIPES
 from rewards import REWARDS
 from running.files import BadInput
-from running.train_flags import complete, reward_weights
+from running.train_flags import complete, resumed, reward_weights
 from train import Settings, parse
 
 
@@ -125,6 +127,17 @@ def test_a_greedy_study_takes_all_problems_unless_told_otherwise():
     assert completed("--eval", "greedy").eval_limit is None
     assert completed("--eval", "greedy", "--eval-limit", "7").eval_limit == 7
     assert completed().eval_limit == completed("--recipe", "intuitor-3b", "--eval", "samples").eval_limit == 180
+
+
+def test_a_resumed_run_may_be_looked_at_in_the_other_way(tmp_path):
+    run = ("--run", str(tmp_path))
+    (tmp_path / "state.pt").touch()
+    for kind, limit, other, others in (("samples", 180, "greedy", None), ("greedy", None, "samples", 180)):
+        settings = completed(*run, "--eval", kind)
+        assert settings.eval_limit == limit
+        (tmp_path / "config.json").write_text(json.dumps({"minreason": asdict(settings)}))
+        found = resumed(completed(*run, "--eval", other), {"run", "eval"})
+        assert (found.eval, found.eval_limit, found.eval_samples) == (other, others, 64)
 
 
 def test_a_flag_beside_a_recipe_wins_and_one_equal_to_the_default_too():

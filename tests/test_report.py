@@ -204,6 +204,14 @@ def test_a_probability_is_one_in_so_many():
     assert (report.one_in(-2000.0), report.one_in(None)) == ("1 in 10^869", "-")
 
 
+def test_the_interval_of_a_curve_is_that_of_values_from_0_to_1():
+    content = hand_made({"base": [0] * 60, "trained": [0] * 60})
+    low, high = content["models"]["base"]["interval_correct"]
+    t2 = 2.001**2  # Student's, 59 degrees; Wilson's upper end where nothing was solved
+    assert (low[0], high[0]) == (0, pytest.approx(t2 / (60 + t2), abs=1e-4))
+    assert content["compared"]["trained"]["difference_interval_correct"] == [[0, 0, 0], [0, 0, 0]]
+
+
 def test_who_overtakes_whom_is_said_in_the_order_of_the_largest_k():
     """The base is the first model. Who is ahead at n has overtaken the other, if it was ever behind."""
 
