@@ -661,13 +661,14 @@ def test_models_are_compared_with_the_first_one_pair_by_pair():
     assert base["pass_at_k_correct"] == pytest.approx([5 / 12, 1 / 2, 2 / 3])
     assert trained["pass_at_k_correct"] == pytest.approx([7 / 12, (1 / 2 + 5 / 6 + 1) / 3, 1])
     assert pair["difference_correct"] == pytest.approx([1 / 6, 5 / 18, 1 / 3])
-    # The interval of the paired difference: at k = 1 the differences are 1/4, 1/4 and 0, so it cannot leave [0, 1/4]
-    # as an interval of one curve would.
+    # The interval of the paired difference: at k = 1 the differences are 1/4, 1/4 and 0, with mean 1/6 and variance
+    # 1/48. Its ends are the roots of (1/6 - x)^2 = a (1 - x^2) for a = t^2 / 3 * (1/48) / (1 - 1/36) and t = 3.8517.
     low, high = np.array(pair["difference_interval_correct"])
-    assert (low[0], high[0]) == (pytest.approx(0, abs=1e-9), pytest.approx(0.25))
+    assert (low[0], high[0]) == (pytest.approx(-0.15493, abs=1e-4), pytest.approx(0.45633, abs=1e-4))
     assert (low <= pair["difference_correct"]).all()
     assert (high >= pair["difference_correct"]).all()
-    assert np.array(trained["interval_correct"])[:, 0] == pytest.approx([0.25, 1.0])
+    # That of one curve lies in 0..1: (7/12 - x)^2 = a x (1 - x), the variance of 1/4, 1/2 and 1 being 7/48.
+    assert np.array(trained["interval_correct"])[:, 0] == pytest.approx([0.09011, 0.95190], abs=1e-4)
     assert pair["coverage_correct"] == {"both": [1, 2], "base_only": [], "trained_only": [0], "neither": []}
     assert pair["sampling_efficiency_gap_correct"] == pytest.approx(100 * (2 / 3 - 7 / 12))
     assert pair["crossing_correct"] is None
