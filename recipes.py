@@ -70,8 +70,8 @@ SEARCH = {"model": "toy-search", "steps": 80, "lr": 2e-4, "kl": 0.0}
 TWO_PHRASES = {"rpr_divisor": 2.0}  # earn the full reward; the toy's text knows five of the forty
 
 # A real model of 135 M parameters: 20 steps of 8 x 8 rollouts. Here too, rewards without labels go more slowly.
-SMOLLM2 = {"model": "smollm2-warm", "steps": 20, "lr": 5e-6, "kl": 0.0}
-SMOLLM2_CAREFUL = {**SMOLLM2, "lr": 3e-6, "kl": 0.05}
+SMOLLM2 = {"model": "smollm2-warm", "steps": 20, "warmup": 2, "lr": 1.5e-5, "kl": 0.0}
+SMOLLM2_CAREFUL = {**SMOLLM2, "lr": 8e-6, "kl": 0.05}
 
 RECIPES = {  # behind each: where it is from, and the greedy MATH-500 accuracy that the paper reports (the base model's)
     "grpo-1.5b": {"reward": "correct", **QWEN_1B, **INTUITOR_SMALL},  # Intuitor, Table 1: .560 (.090)
