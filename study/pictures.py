@@ -65,7 +65,8 @@ def draw_curves(axes, ks: list[int], models: dict[str, dict], chance: dict | Non
     called = short_names(models)
     for i, (label, result) in enumerate(models.items()):
         look = {"color": line_color(i), "marker": MARKERS[i % 9], "markersize": size}
-        axes.plot(ks, result["pass_at_k_correct"], "-", label=f"{called[label]}: correct answer", **look)
+        name = called[label] + (": correct answer" if "pass_at_k_valid" in result else "")
+        axes.plot(ks, result["pass_at_k_correct"], "-", label=name, **look)
         if "pass_at_k_valid" in result:
             name = f"{called[label]}: correct, valid chain"
             axes.plot(ks, result["pass_at_k_valid"], "--", label=name, markerfacecolor="white", **look)
@@ -140,8 +141,9 @@ def coverage(content: dict, path: Path) -> None:
             if number >= 0.03 * content["problems"]:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
                 axes.text(left + number / 2, row, str(number), ha="center", va="center", fontsize=10, bbox=box)
-            elif number:  # the part is narrower than its number: write above it
-                axes.text(left + number / 2, row - 0.42, str(number), ha="center", va="bottom", fontsize=9)
+            elif number:  # the part is narrower than its number: write above it, to the left of where it ends
+                right = left + number - 0.008 * content["problems"]  # clear of the frame
+                axes.text(right, row - 0.42, str(number), ha="right", va="bottom", fontsize=9)
             left += number
     axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=9)
     axes.invert_yaxis()
