@@ -25,7 +25,7 @@ from running.models import hub_answers
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"  # in the package
 NAMES = ("smollm2", "smollm2-warm")  # for --model
-WARM_UP = {"documents": 48, "documents_per_step": 8, "lr": 5e-5}
+WARM_UP = {"documents": 48, "documents_per_step": 8, "lr": 3e-5}
 
 
 def base_model(name: str, folder: str | Path = "runs", seed: int = 0) -> Path:
