@@ -44,6 +44,7 @@ def load_problems(name_or_path: str, split: str = "train", limit: int | None = N
         world = toy.WORLDS[name_or_path]
         return [Problem(*pair, world.kind) for pair in world.make_problems(split, limit or world.number[split])]
     if name_or_path == "arithmetic":
+        # There are few products, so that a longer list would be of sums alone.
         size = {"train": 400, "test": arithmetic.TEST_PROBLEMS}[split]
         return [Problem(*pair, kind="number") for pair in arithmetic.make_problems(split, min(limit or size, size))]
     if name_or_path in HUB:

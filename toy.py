@@ -48,7 +48,7 @@ from running import pretraining
 from running.files import made_once
 
 PAD, EOS = "<pad>", "<eos>"
-HIGHEST = 99  # the largest value of any step; the smallest is 0
+HIGHEST = 99  # of the values of a problem; the lowest is 0
 
 
 def split_of(problem: str) -> str:
@@ -57,7 +57,7 @@ def split_of(problem: str) -> str:
 
 
 def result_of(left: int, operator: str, right: int) -> int:
-    """The result of one step."""
+    """What one step comes to, within 0..99 or not."""
     return {"+": left + right, "-": left - right, "*": left * right}[operator]
 
 
@@ -358,15 +358,14 @@ def world_of(name: str) -> str | None:
 def path_of(name: str) -> str | None:
     """The folder of the base model of that name, made if need be; None for any other name."""
     base, _, seed = name.partition("@")
-    if (world := world_of(name)) is None:
-        return None
-    return str(base_model(seed=int(seed or 0), world=world, **BASES[base][1]))
+    world = world_of(name)
+    return world and str(base_model(seed=int(seed or 0), world=world, **BASES[base][1]))
 
 
 def base_model(folder: str | Path = "runs", seed: int = 0, world: str = "toy", **changes) -> Path:
-    """The folder of a world's trained base model. The first call trains it, in about a minute on two cores.
+    """The folder of a world's trained base model, which the first call trains; `changes` override its base_model.
 
-    `changes` override the world's base_model. Load it as any checkpoint, by AutoModelForCausalLM.from_pretrained.
+    Load it as any checkpoint, by AutoModelForCausalLM.from_pretrained.
     """
     if unknown := set(changes) - set(BASE_MODEL):
         raise ValueError(f"the toy base model has no {', '.join(sorted(unknown))}; it has {', '.join(BASE_MODEL)}")
@@ -376,6 +375,6 @@ def base_model(folder: str | Path = "runs", seed: int = 0, world: str = "toy", *
 
 
 def train_base_model(design: dict, seed: int, world: str = "toy") -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
-    """Next-token prediction on freshly written documents. `design` is as BASE_MODEL; (policy, tokenizer) comes back."""
+    """(policy, tokenizer) after next-token prediction on freshly written documents. `design` is as BASE_MODEL."""
     tokenizer = make_tokenizer(world)
     return pretraining.pretrain(tokenizer, WORLDS[world].documents, design, seed, f"{world} base model"), tokenizer
