@@ -118,21 +118,27 @@ def perplexity(logps) -> float:
 def token_values(policy, pairs: list[tuple[list[int], np.ndarray]]) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """For each response its number, and its tokens' log-probabilities and self-certainties at temperature 1: nats, [T].
 
-    pairs: (prompt, response), token ids. Scored as in training (grpo.score), one batch at a time and not in order:
-    responses of like length go together, and the values of a whole study would not fit into memory.
+    pairs: (prompt, response), token ids. Scored as in training (engine.head.score), one batch at a time and not in
+    order: responses of like length go together, and the values of a whole study would not fit into memory. A trained
+    model often says the same to the same prompt, which is then scored once.
     """
-    lengths = torch.tensor([len(prompt) + len(response) for prompt, response in pairs])
+    equal = defaultdict(list)
+    for i, (prompt, response) in enumerate(pairs):
+        equal[id(prompt), response.tobytes()].append(i)
+    groups = list(equal.values())
+    lengths = torch.tensor([sum(map(len, pairs[group[0]])) for group in groups])
     for batch in micro_batches(lengths, 8192 if policy.device.type == "cuda" else 1024):
         token_ids = torch.zeros(len(batch), int(lengths[batch].max()), dtype=torch.long)  # [n, S]
         mask = torch.zeros_like(token_ids)
-        for row, i in enumerate(batch.tolist()):
-            prompt, response = pairs[i]
+        for row, j in enumerate(batch.tolist()):
+            prompt, response = pairs[groups[j][0]]
             token_ids[row, : len(prompt)] = torch.tensor(prompt)
-            token_ids[row, len(prompt) : lengths[i]] = torch.from_numpy(response)
-            mask[row, len(prompt) : lengths[i]] = 1
+            token_ids[row, len(prompt) : lengths[j]] = torch.from_numpy(response)
+            mask[row, len(prompt) : lengths[j]] = 1
         logps, certainty = (x.cpu() for x in score(policy, token_ids.to(policy.device), mask.to(policy.device)))
-        for row, i in enumerate(batch.tolist()):
-            yield i, logps[row, mask[row].bool()], certainty[row, mask[row].bool()]
+        for row, j in enumerate(batch.tolist()):
+            for i in groups[j]:
+                yield i, logps[row, mask[row].bool()], certainty[row, mask[row].bool()]
 
 
 def perplexities(

@@ -722,6 +722,20 @@ def test_perplexity_of_one_token_in_v_is_v():
         perplexity.perplexity([])
 
 
+def test_the_same_response_to_the_same_prompt_is_scored_once(monkeypatch):
+    torch.manual_seed(0)
+    policy, scored, score = tiny_model("qwen2"), [], perplexity.score
+    monkeypatch.setattr(perplexity, "score", lambda *args: scored.append(len(args[1])) or score(*args))
+    prompts = [[1, 2, 3], [4, 5]]
+    said = [(0, [6, 7]), (1, [6, 7]), (0, [6, 7]), (0, [6]), (0, [6, 7])]  # a problem, and the response to it
+    pairs = [(prompts[problem], np.array(tokens, dtype=np.int32)) for problem, tokens in said]
+    found = {i: logps.tolist() for i, logps, _ in perplexity.token_values(policy, pairs)}
+    for i, (problem, tokens) in enumerate(said):
+        logits = policy(input_ids=torch.tensor([prompts[problem] + tokens])).logits[0, len(prompts[problem]) - 1 : -1]
+        assert found[i] == pytest.approx(logits.log_softmax(-1)[range(len(tokens)), tokens].tolist(), abs=1e-5)
+    assert sum(scored) == 3
+
+
 class Letters:
     """A tokenizer of letters, a to w, that drops other characters."""
 
