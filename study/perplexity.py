@@ -122,7 +122,7 @@ def token_values(policy, pairs: list[tuple[list[int], np.ndarray]]) -> Iterator[
     order: responses of like length go together, and the values of a whole study would not fit into memory. A trained
     model often says the same to the same prompt, which is then scored once.
     """
-    equal = defaultdict(list)
+    equal = defaultdict(list)  # a problem has one prompt, the same list in all of its pairs: its id stands for it
     for i, (prompt, response) in enumerate(pairs):
         equal[id(prompt), response.tobytes()].append(i)
     groups = list(equal.values())
