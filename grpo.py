@@ -18,6 +18,8 @@ so a step makes the rollouts that were graded above their group's mean likelier,
 Of train.py's flags, e is --clip and beta is --kl. All per-token tensors are [N, S], with N = B*G rows, and have their
 value at the token that it belongs to.
 
+The other algorithms that the papers compare are these lines with other choices: algorithms.py.
+
 Differs from the paper: eps is 1e-4 and std has Bessel's correction (as in TRL, which Intuitor used). A group of equal
 rewards gets exact zeros; with a small eps, rounding alone would give advantages up to 0.9. The average over tokens is a
 choice by name (`loss_weights`), because papers and their code differ in it. The gradient is clipped to norm 1.
@@ -109,6 +111,7 @@ def loss_weights(mask: torch.Tensor, average: str = "sequence", max_new_tokens: 
     sequence  1 / (N |o_i|)        each rollout counts the same, so a token of a long one counts less   (GRPO eq. 3)
     token     1 / sum_i |o_i|      each token of the step counts the same                      (DAPO, 2503.14476)
     constant  1 / (N max_tokens)   each token counts the same, whatever the lengths of this step        (Dr. GRPO)
+    sum       1 / N                log pi of the whole completion: REINFORCE               (RLOO, ReMax)
 
     They are computed once for all rows of the step. A micro-batch takes its rows of them, so the gradient does not
     depend on how the step was cut. A mean of micro-batch means would.
@@ -122,7 +125,9 @@ def loss_weights(mask: torch.Tensor, average: str = "sequence", max_new_tokens: 
         if not max_new_tokens:
             raise ValueError("the constant average divides by max_new_tokens: give it")
         return mask / (len(mask) * max_new_tokens)
-    raise ValueError(f"average is 'sequence', 'token' or 'constant', not {average!r}")
+    if average == "sum":
+        return mask / len(mask)
+    raise ValueError(f"average is 'sequence', 'token', 'constant' or 'sum', not {average!r}")
 
 
 def policy_loss(
@@ -133,31 +138,41 @@ def policy_loss(
     weights: torch.Tensor | None = None,
     penalty: torch.Tensor | None = None,
     clip: float = 0.2,
+    clip_high: float | None = None,
+    ratio: str = "token",
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The GRPO loss of the rows given, to be minimised, and what to log about it.
+    """The loss of the rows given, to be minimised, and what to log about it.
 
-        L = - sum_it w_it [ min(c_it A_i, clip(c_it, 1-e, 1+e) A_i) - penalty_it ]
+        L = - sum_it w_it [ min(c_it A_it, clip(c_it, 1-e, 1+e_high) A_it) - penalty_it ]
 
-    logps, old_logps, mask: [N, S]; advantages: one per row, [B, G] or [N]. weights: these rows of the step's
-    `loss_weights`; without them, the rows are the whole step and averaged as in GRPO. penalty: [N, S], beta times `kl`.
+    logps, old_logps, mask: [N, S]; advantages: one per row, [B, G] or [N], or one per token, [N, S]. weights: these
+    rows of the step's `loss_weights`; without them, the rows are the whole step and averaged as in GRPO. penalty:
+    [N, S], beta times `kl`. clip_high: e_high, another e for ratios above 1 (DAPO eq. 10); None takes e. ratio:
+    "sequence" gives all tokens of a row the geometric mean of their ratios (GSPO eq. 7): a rollout is clipped as a
+    whole.
     On the first update old_logps is logps.detach(): every ratio is 1, nothing is clipped, and the gradient is that of
     REINFORCE. With the `sequence` average and no penalty the loss itself is about 0.
 
     The metrics are means over the tokens given: clip_fraction (tokens whose gradient the clip removes: A > 0 and ratio
     above 1 + clip, or A < 0 and ratio below 1 - clip) and ratio_change (|ratio - 1|).
     """
-    if advantages.numel() != len(logps):
-        raise ValueError(f"one advantage per row: {len(logps)} rows, {advantages.numel()} advantages")
+    if advantages.numel() not in (len(logps), logps.numel()):
+        raise ValueError(f"one advantage per row or token: {len(logps)} rows, {advantages.numel()} advantages")
+    if ratio not in ("token", "sequence"):
+        raise ValueError(f"ratio is 'token' or 'sequence', not {ratio!r}")
     weights = loss_weights(mask) if weights is None else weights  # [N, S]
-    advantage = advantages.reshape(-1, 1).to(logps.device)  # [N, 1], the same for every token of a row
-    ratio = torch.exp(logps - old_logps)  # [N, S]
+    advantage = advantages.reshape(len(logps), -1).to(logps.device)  # [N, 1] or [N, S]
+    change = logps - old_logps  # [N, S], nats
+    if ratio == "sequence":
+        change = ((change * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp_min(1)).expand_as(change)
+    c, low, high = torch.exp(change), 1 - clip, 1 + (clip if clip_high is None else clip_high)
     # The minimum is pessimistic: it takes the clipped term only where going further would be rewarded, and never hides
     # a step that went too far.
-    objective = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    objective = torch.minimum(c * advantage, c.clamp(low, high) * advantage)
     if penalty is not None:
         objective = objective - penalty
-    removed = ((ratio > 1 + clip) & (advantage > 0)) | ((ratio < 1 - clip) & (advantage < 0))
-    metrics = {"clip_fraction": token_mean(removed, mask), "ratio_change": token_mean((ratio - 1).abs(), mask)}
+    removed = ((c > high) & (advantage > 0)) | ((c < low) & (advantage < 0))
+    metrics = {"clip_fraction": token_mean(removed, mask), "ratio_change": token_mean((c - 1).abs(), mask)}
     return -(objective * weights).sum(), metrics
 
 
@@ -180,6 +195,8 @@ def update(
     kl_weight: float = 0.0,
     kl_estimator: str = "k3",
     clip: float = 0.2,
+    clip_high: float | None = None,
+    ratio: str = "token",
     loss_average: str = "sequence",
     max_new_tokens: int | None = None,
     updates_per_step: int = 1,
@@ -187,18 +204,20 @@ def update(
 ) -> dict[str, float | None]:
     """Take `updates_per_step` optimiser steps on one step's rollouts; returns metrics.
 
-    rollouts: generate.Rollouts; advantages: [B, G]; ref_policy: the frozen starting model, or None without a KL
-    penalty; micro_tokens: tokens in one pass, to suit memory: nothing else depends on it.
+    rollouts: generate.Rollouts; advantages: [B, G], or [N, S] where the tokens of a rollout differ; ref_policy: the
+    frozen starting model, or None without a KL penalty; micro_tokens: tokens in one pass, to suit memory: nothing else
+    depends on it.
 
     The metrics are of the last update, over the tokens trained on. sampling_gap, nats, is how far the sampler's
     log-probabilities are from those computed here with the same weights, on average: the cheapest detector of a wrong
     mask, position, temperature or shift. None where no row had anything to learn from.
     """
-    advantages = advantages.reshape(-1).to(rollouts.token_ids.device)  # [N]
+    advantages = advantages.reshape(len(rollouts.mask), -1).to(rollouts.mask.device)  # [N, 1] or [N, S]
     weights = loss_weights(rollouts.mask, loss_average, max_new_tokens)  # [N, S]
     lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
     # Without a KL penalty a row of zero advantage has no gradient, so it needs no pass.
-    rows = torch.arange(len(lengths), device=lengths.device) if ref_policy is not None else advantages.nonzero()[:, 0]
+    learns = advantages.any(dim=1) | (ref_policy is not None)  # [N]
+    rows = learns.nonzero()[:, 0]
     batches = [rows[part] for part in micro_batches(lengths[rows], micro_tokens)]  # numbers of rows
     total = max(1, rollouts.mask[rows].sum().item())  # tokens
     old, reference, sampling_gap = {}, {}, 0.0  # log-probabilities by micro-batch, kept for later updates
@@ -222,7 +241,9 @@ def update(
                 distance = kl(logps, reference[i], kl_estimator)  # [n, width]
                 penalty = kl_weight * distance
                 metrics["kl"] += token_mean(distance, mask) * share
-            loss, part = policy_loss(logps, old[i], advantages[batch], mask, weights[batch, :width], penalty, clip)
+            loss, part = policy_loss(
+                logps, old[i], advantages[batch, :width], mask, weights[batch, :width], penalty, clip, clip_high, ratio
+            )
             loss.backward()  # gradients of micro-batches add up to that of the step: the weights are the whole step's
             metrics["loss"] += loss.item()
             for name, value in part.items():

@@ -1,0 +1,126 @@
+"""algorithms.py: how do the other algorithms differ from GRPO?
+
+All of them sample, grade, and make some rollouts likelier than others. What differs is one row of this table, the flags
+that `train.py --algorithm NAME` sets (ALGORITHMS; flags given beside it win):
+
+                 advantage                         ratio, clip           average   KL penalty      from
+    grpo         (r_i - mean) / std of the group   token, .8 .. 1.2      sequence  in the loss     2402.03300, eq. 3
+    dr_grpo      r_i - mean of the group           token, .8 .. 1.2      constant  none            2503.20783, sec. 3
+    dapo         as grpo; groups without spread    token, .8 .. 1.28     token     none            2503.14476, eq. 8
+                 are replaced, long answers pay
+    gspo         as grpo                           sequence, 1 +- .0003  sequence  none            2507.18071, eq. 5
+    rloo         r_i - mean of the others          1                     sum       in the reward   2402.14740, sec. 2
+    remax        r_i - r of the greedy completion  1                     sum       in the reward   2310.10505, sec. 4
+    reinforce++  return of a token, whitened       token, .8 .. 1.2      token     in the reward   2501.03262
+                 over the batch
+    ppo          a critic's (ppo.py), whitened     token, .8 .. 1.2      token     in the reward   1707.06347
+
+The loss with its ratio, clip and averages is grpo.policy_loss; here are the advantages, and what DAPO does to the
+rewards. "Does Reinforcement Learning Really Incentivize Reasoning Capacity..." (2504.13837, its Figure 8) compares six
+of them, all without a KL penalty.
+
+On policy, with one update a step, every ratio is 1: then clip and ratio do nothing, and dapo, gspo and grpo differ only
+in what else stands in their row.
+"""
+
+import torch
+
+from grpo import combined_advantages
+
+ALGORITHMS = {
+    "grpo": {},
+    "dr_grpo": {"advantage": "mean", "loss_average": "constant", "kl": 0.0},
+    "dapo": {"clip_high": 0.28, "loss_average": "token", "kl": 0.0, "resample": 3, "overlong": 0.2},
+    # One update on all rollouts would be on policy: GRPO. The paper cuts them into four.
+    "gspo": {"ratio": "sequence", "clip": 3e-4, "clip_high": 4e-4, "kl": 0.0, "updates_per_step": 4},
+    "rloo": {"advantage": "leave_one_out", "loss_average": "sum", "kl_in": "reward"},
+    "remax": {"advantage": "greedy", "loss_average": "sum", "kl_in": "reward"},
+    "reinforce++": {"advantage": "batch", "loss_average": "token", "kl_in": "reward"},
+    "ppo": {"advantage": "critic", "loss_average": "token", "kl_in": "reward"},
+}
+
+
+# --- advantages: how much better was a rollout than expected? ---------------------------------------------------------
+
+
+def leave_one_out(rewards: torch.Tensor) -> torch.Tensor:
+    """RLOO (Ahmadian et al., 2402.14740, section 2): A_i = r_i - mean of the other rewards of its group. [B, G].
+
+    Differs from GRPO: what is expected of a rollout does not contain its own reward, so that the gradient is unbiased,
+    and nothing is divided by the deviation. It is Dr. GRPO's advantage times G / (G - 1).
+    """
+    return rewards - (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
+
+
+def against_greedy(rewards: torch.Tensor, greedy_rewards: torch.Tensor) -> torch.Tensor:
+    """ReMax (Li et al., 2310.10505, section 4): A_i = r_i - r(greedy completion). [B, G], [B] -> [B, G].
+
+    Differs from GRPO: what is expected of a prompt is what its most likely completion earns, at the price of one more
+    rollout. With an answer key that is 0 or 1 and no mean, which the limit of RLVR finds to be noisy.
+    """
+    return rewards - greedy_rewards[:, None]
+
+
+def whitened(values: torch.Tensor, mask: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
+    """Per-token values of mean 0 and deviation 1 over all tokens of the batch: [N, S] -> [N, S], 0 off the mask.
+
+    REINFORCE++ (Hu et al., 2501.03262) whitens returns. Differs from GRPO: prompts are compared with each other, so
+    that the rollouts of an easy prompt are mostly above 0. PPO's code whitens what comes from its critic.
+    """
+    values, mask = values.float(), mask.float()
+    mean = (values * mask).sum() / mask.sum()
+    variance = ((values - mean).square() * mask).sum() / (mask.sum() - 1)
+    return (values - mean) / (variance.sqrt() + eps) * mask
+
+
+def token_rewards(rewards: torch.Tensor, mask: torch.Tensor, cost: torch.Tensor) -> torch.Tensor:
+    """r_t, [N, S]: a rollout's reward at its last token, and at every token minus what it costs: beta times its k1.
+
+    rewards: [B, G]; cost: [N, S]. So a KL penalty becomes a part of the reward, as in Ziegler et al. (1909.08593,
+    eq. 2): a token is charged for itself and, by its return, for all that it leads to. Differs from GRPO, where the
+    penalty of a token has a gradient of its own.
+    """
+    last = mask.cumsum(dim=1).eq(mask.sum(dim=1, keepdim=True)) & mask.bool()
+    return rewards.reshape(-1, 1).to(mask.device) * last - cost * mask
+
+
+def returns(rewards: torch.Tensor) -> torch.Tensor:
+    """R_t, the sum of the rewards of a token and of all behind it: [N, S] -> [N, S]. Undiscounted."""
+    return rewards.flip(1).cumsum(1).flip(1)
+
+
+def advantages(
+    kind: str,
+    rewards: dict[str, torch.Tensor],
+    weights: dict[str, float],
+    mask: torch.Tensor,
+    cost: torch.Tensor | None = None,
+    greedy: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The advantages of a step's rollouts, [B, G], or [N, S] where the tokens of a rollout differ.
+
+    rewards: [B, G] by name; weights: by name; mask: [N, S]; cost: [N, S], beta times k1 of each token where the KL
+    penalty is part of the reward; greedy: [B], what the greedy completions earn.
+    """
+    if kind in ("group", "mean"):
+        return combined_advantages(rewards, weights, {"group": "std", "mean": "none"}[kind])
+    total = sum(weights[name] * values for name, values in rewards.items())  # [B, G]
+    if kind == "batch":
+        cost = torch.zeros(mask.shape, device=mask.device) if cost is None else cost
+        return whitened(returns(token_rewards(total, mask, cost)), mask)
+    if cost is not None:
+        total = total - (cost * mask).sum(dim=1).reshape(total.shape).to(total.device)
+    return leave_one_out(total) if kind == "leave_one_out" else against_greedy(total, greedy)
+
+
+# --- DAPO -------------------------------------------------------------------------------------------------------------
+
+
+def overlong_penalty(lengths: torch.Tensor, longest: int, share: float) -> torch.Tensor:
+    """What DAPO adds to the reward of a long completion (2503.14476, eq. 13), from 0 down to -1: [N] -> [N].
+
+        0 up to L - C tokens, then ((L - C) - length) / C, and -1 from L tokens on;  L longest, C = share * L
+
+    The paper has L = 20,480 and C = 4,096, a fifth.
+    """
+    return ((1 - share) * longest - lengths).div(share * longest).clamp(-1, 0)
