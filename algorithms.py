@@ -23,9 +23,12 @@ On policy, with one update a step, every ratio is 1: then clip and ratio do noth
 in what else stands in their row.
 """
 
+import dataclasses
+
 import torch
 
 from grpo import combined_advantages
+from ppo import gae
 
 ALGORITHMS = {
     "grpo": {},
@@ -40,6 +43,9 @@ ALGORITHMS = {
 }
 
 
+ADVANTAGES = ("group", "mean", "leave_one_out", "greedy", "batch", "critic")
+
+
 # --- advantages: how much better was a rollout than expected? ---------------------------------------------------------
 
 
@@ -50,15 +56,6 @@ def leave_one_out(rewards: torch.Tensor) -> torch.Tensor:
     and nothing is divided by the deviation. It is Dr. GRPO's advantage times G / (G - 1).
     """
     return rewards - (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
-
-
-def against_greedy(rewards: torch.Tensor, greedy_rewards: torch.Tensor) -> torch.Tensor:
-    """ReMax (Li et al., 2310.10505, section 4): A_i = r_i - r(greedy completion). [B, G], [B] -> [B, G].
-
-    Differs from GRPO: what is expected of a prompt is what its most likely completion earns, at the price of one more
-    rollout. With an answer key that is 0 or 1 and no mean, which the limit of RLVR finds to be noisy.
-    """
-    return rewards - greedy_rewards[:, None]
 
 
 def whitened(values: torch.Tensor, mask: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
@@ -89,38 +86,80 @@ def returns(rewards: torch.Tensor) -> torch.Tensor:
     return rewards.flip(1).cumsum(1).flip(1)
 
 
-def advantages(
+def advantages_of(
     kind: str,
     rewards: dict[str, torch.Tensor],
     weights: dict[str, float],
     mask: torch.Tensor,
     cost: torch.Tensor | None = None,
-    greedy: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The advantages of a step's rollouts, [B, G], or [N, S] where the tokens of a rollout differ.
+    greedy: dict[str, torch.Tensor] | None = None,
+    values: torch.Tensor | None = None,
+    lam: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The advantages of a step's rollouts, [B, G], or [N, S] where tokens differ; and what a critic learns, [N, S].
 
-    rewards: [B, G] by name; weights: by name; mask: [N, S]; cost: [N, S], beta times k1 of each token where the KL
-    penalty is part of the reward; greedy: [B], what the greedy completions earn.
+    kind: one of ADVANTAGES. rewards: [B, G] by name; weights: by name; mask: [N, S]. cost: [N, S], what each token
+    costs where the KL penalty is part of the reward; greedy: [B, 1] by name, what the greedy completions earn;
+    values: [N, S], the critic's; lam: GAE's lambda.
     """
     if kind in ("group", "mean"):
-        return combined_advantages(rewards, weights, {"group": "std", "mean": "none"}[kind])
-    total = sum(weights[name] * values for name, values in rewards.items())  # [B, G]
-    if kind == "batch":
-        cost = torch.zeros(mask.shape, device=mask.device) if cost is None else cost
-        return whitened(returns(token_rewards(total, mask, cost)), mask)
+        return combined_advantages(rewards, weights, {"group": "std", "mean": "none"}[kind]), None
+    total = weighted(rewards, weights)
+    if kind in ("batch", "critic"):
+        earned = token_rewards(total, mask, torch.zeros(mask.shape, device=mask.device) if cost is None else cost)
+        advantages, targets = (returns(earned), None) if kind == "batch" else gae(earned, values, mask, lam=lam)
+        return whitened(advantages, mask), targets
     if cost is not None:
         total = total - (cost * mask).sum(dim=1).reshape(total.shape).to(total.device)
-    return leave_one_out(total) if kind == "leave_one_out" else against_greedy(total, greedy)
+    return (leave_one_out(total) if kind == "leave_one_out" else total - weighted(greedy, weights)), None
+
+
+def weighted(rewards: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
+    """Several rewards as one, [B, G]."""
+    return sum(weights[name] * values for name, values in rewards.items())
 
 
 # --- DAPO -------------------------------------------------------------------------------------------------------------
 
 
 def overlong_penalty(lengths: torch.Tensor, longest: int, share: float) -> torch.Tensor:
-    """What DAPO adds to the reward of a long completion (2503.14476, eq. 13), from 0 down to -1: [N] -> [N].
+    """What DAPO adds to the reward of a long completion (2503.14476, eq. 13): [N] -> [N], from 0 down to -1/2.
 
-        0 up to L - C tokens, then ((L - C) - length) / C, and -1 from L tokens on;  L longest, C = share * L
+        1/2 clip(((L - C) - length) / C, -1, 0)       L = longest, C = share * L
 
-    The paper has L = 20,480 and C = 4,096, a fifth.
+    So the last C tokens cost more and more. The paper has L = 20,480 and C = 4,096, a fifth. Its rewards are -1 and 1;
+    ours are 0 and 1, so that the penalty is halved too.
     """
-    return ((1 - share) * longest - lengths).div(share * longest).clamp(-1, 0)
+    return ((1 - share) * longest - lengths).div(share * longest).clamp(-1, 0) / 2
+
+
+def without_spread(rewards: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
+    """The groups of equal rewards, which teach nothing: [B] bool."""
+    total = weighted(rewards, weights)
+    return total.amax(dim=1) == total.amin(dim=1)
+
+
+def replaced(graded, rewards: dict, new_graded, new_rewards: dict, where: torch.Tensor) -> tuple:
+    """Graded rollouts and their rewards, with new groups in place of those marked in `where`, [B] bool."""
+    order = torch.arange(len(where))
+    order[where] = len(where) + torch.arange(int(where.sum()))  # numbers of groups, the new ones behind the old
+    G = next(iter(rewards.values())).shape[1]
+    rows = (order[:, None] * G + torch.arange(G)).flatten()  # [N]
+
+    def choose(old: list, new: list, numbers: torch.Tensor) -> list:
+        both = [*old, *new]
+        return [both[i] for i in numbers]
+
+    names = ("texts", "answers", "right")
+    lists = {name: choose(getattr(graded, name), getattr(new_graded, name), rows) for name in names}
+    problems = choose(graded.problems, new_graded.problems, order)
+    width = max(graded.rollouts.mask.shape[1], new_graded.rollouts.mask.shape[1])
+    tensors = {}
+    for name, old in vars(graded.rollouts).items():
+        pair = [old, getattr(new_graded.rollouts, name)]
+        if old.ndim == 2:
+            pair = [torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in pair]
+        tensors[name] = torch.cat(pair)[rows.to(old.device)]
+    rollouts = dataclasses.replace(graded.rollouts, **tensors)
+    merged = {name: torch.cat([values, new_rewards[name]])[order] for name, values in rewards.items()}
+    return dataclasses.replace(graded, problems=problems, rollouts=rollouts, **lists), merged

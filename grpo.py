@@ -84,6 +84,18 @@ def token_logps(policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask.bool(), logps)
 
 
+@torch.no_grad()
+def log_probabilities(policy, rollouts, temperature: float, micro_tokens: int) -> torch.Tensor:
+    """token_logps of all of generate.Rollouts, [N, S], in micro-batches, without a gradient."""
+    logps = torch.zeros(rollouts.mask.shape, device=rollouts.mask.device)
+    lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
+    for batch in micro_batches(lengths, micro_tokens):
+        width = int(lengths[batch].max())
+        part = rollouts.token_ids[batch, :width], rollouts.mask[batch, :width]
+        logps[batch, :width] = token_logps(policy, *part, temperature)
+    return logps
+
+
 def kl(logps: torch.Tensor, ref_logps: torch.Tensor, kind: str = "k3") -> torch.Tensor:
     """A per-token estimate of KL(pi || pi_ref), in nats, from tokens sampled from pi; of its arguments' shape.
 

@@ -38,12 +38,14 @@ from tqdm import tqdm
 
 import data
 import eval as evaluation
+from algorithms import ADVANTAGES, ALGORITHMS, advantages_of, overlong_penalty, replaced, without_spread
 from data import TEMPLATES
 from engine.head import annotate
 from engine.masters import adamw, learning_rate
 from engine.memory import check_memory
 from generate import generate, stream
-from grpo import combined_advantages, update
+from grpo import kl, log_probabilities, update
+from ppo import Critic, update_critic, values_of
 from recipes import RECIPES
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
 from running import models
@@ -56,7 +58,7 @@ from running.train_flags import complete, dry_run, read_command_line, resumed, r
 from study import pictures, report
 from study.folder import forget
 
-AVERAGES = ("sequence", "token", "constant")  # of the loss: grpo.loss_weights
+AVERAGES = ("sequence", "token", "constant", "sum")  # of the loss: grpo.loss_weights
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
 SAMPLES_EVERY = 10  # steps between two looks at what the model says, in samples.jsonl
 
@@ -88,8 +90,25 @@ class Settings:
     reward_model: str | None = flag(None, "a model with one output: folder, hub id, or toy-0.75 (made on the spot)")
     calibrate_threshold: float = flag(0.5, "calibrate adds to rewards below this (noisy rewards 0.5)")
     calibrate_weight: float = flag(0.1, "how much of the pattern reward calibrate adds (noisy rewards 0.1)")
+    # How rewards become a gradient. An algorithm is a set of the flags below it (algorithms.py); flags you add win.
+    algorithm: str = flag("grpo", "a row of the table in algorithms.py", choices=tuple(ALGORITHMS))
+    advantage: str = flag("group", "what a rollout is compared with", choices=ADVANTAGES)
+    ratio: str = flag("token", "of each token, or of whole completions (GSPO)", choices=("token", "sequence"))
+    clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2)", above=0)
+    clip_high: float | None = flag(None, "another clip for ratios above 1; default --clip (DAPO 0.28)", above=0)
+    loss_average: str = flag("sequence", "of tokens, as in GRPO, DAPO, Dr. GRPO, RLOO", choices=AVERAGES)
+    kl: float = flag(0.005, "weight of the KL penalty, 0 for none (Intuitor 0.005, 7B: 0.01)", least=0)
+    kl_in: str = flag("loss", "where the KL penalty goes; in the reward it is k1", choices=("loss", "reward"))
+    kl_estimator: str = flag("k3", "estimator of the KL penalty in the loss (GRPO k3)", choices=("k1", "k2", "k3"))
+    updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)", least=1)
+    overlong: float = flag(0.0, "the last share of --max-new-tokens costs up to 1 (DAPO 0.2)", least=0, most=1)
+    resample: int = flag(0, "rounds of other prompts in place of groups that are all alike (DAPO)", least=0)
+    critic_lr: float | None = flag(None, "default 5 times --lr (noisy rewards 5e-6 and 1e-6)", above=0)
+    critic_warmup: int = flag(0, "first steps that train the critic alone (noisy rewards 20)", least=0)
+    critic_updates: int = flag(4, "optimiser steps of the critic in a step (noisy rewards 4)", least=1)
+    gae_lambda: float = flag(1.0, "1: return minus value; less trusts the critic more (papers 1)", least=0, most=1)
     # A step: B prompts, G rollouts of each. The product is the batch; a larger G gives each prompt a better comparison,
-    # a larger B more problems. The loss and its average are grpo.py's, beside the equations.
+    # a larger B more problems.
     steps: int = flag(60, "training steps (Intuitor: 58 is one epoch of MATH)", least=1)
     prompts_per_step: int | None = flag(
         None, "B; default 16, smollm2 8 (Intuitor, noisy rewards 128; limit of RLVR 256)", least=1
@@ -97,12 +116,6 @@ class Settings:
     rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
     max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)", least=1)
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", above=0)
-    advantage_scale: str = flag("std", "divide by the group's deviation, or not (Dr. GRPO)", choices=("std", "none"))
-    loss_average: str = flag("sequence", "of tokens, as in GRPO, DAPO, Dr. GRPO", choices=AVERAGES)
-    kl: float = flag(0.005, "weight of the KL penalty, 0 for none (Intuitor 0.005, 7B: 0.01)", least=0)
-    kl_estimator: str = flag("k3", "estimator of the KL penalty (GRPO k3)", choices=("k1", "k2", "k3"))
-    clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2)", above=0)
-    updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)", least=1)
     lr: float | None = flag(None, "default 3e-4 on the toy, else 1e-6; x10 with --lora (Intuitor 1e-6, 3e-6)", above=0)
     warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth)", least=0)
     schedule: str = flag(
@@ -131,6 +144,7 @@ class Parts(NamedTuple):
     policy: torch.nn.Module
     ref_policy: torch.nn.Module | None  # the frozen starting model, if anything asks for it
     optimizer: torch.optim.Optimizer
+    critic: tuple[Critic, torch.optim.Optimizer] | None  # of PPO
     tokenizer: object
     adapted: object | None  # with --lora: what can merge the adapters
     reward_model: tuple | None  # (model, tokenizer)
@@ -144,41 +158,89 @@ class Parts(NamedTuple):
 
 
 def step(number: int, parts: Parts, s: Settings) -> tuple[Graded, dict[str, torch.Tensor], torch.Tensor, dict]:
-    """One step of GRPO.
+    """One step of GRPO, or of what --algorithm names.
 
-    Returns what was graded, each reward [B, G] by its name, the advantages [B, G], and what `update` measured, with the
+    Returns what was graded, each reward [B, G] by its name, the advantages, and what `update` measured, with the
     seconds of each part.
     """
-    policy, lap = parts.policy, stopwatch()
+    lap = stopwatch()
+    # 1. Sample G completions of each of B prompts, from the policy as it is now, and 2. grade them.
     chosen = prompts_of_step(number, len(parts.problems), s.prompts_per_step, s.seed)
-    problems, prompts = [parts.problems[i] for i in chosen], [parts.prompts[i] for i in chosen]  # B each
-
-    # 1. Sample G completions of each prompt, from the policy as it is now. No top-p: rollouts would come from a cut-off
-    #    distribution, while the loss trains the whole one.
-    sampling = {"temperature": s.temperature, "eos_ids": parts.eos_ids, "generator": stream(s.seed, "rollouts", number)}
-    rollouts = generate(policy, prompts, s.rollouts_per_prompt, s.max_new_tokens, **sampling)  # N rows
+    graded, rewards = seen = sample_and_grade(chosen, (number,), parts, s)
+    if s.resample:
+        graded, rewards = replace_alike(number, graded, rewards, parts, s)
     seconds = {"seconds_generate": lap()}
 
-    # 2. Grade them. A reward is a number for each rollout, [B, G]. No gradient flows through it, not even through
-    #    self-certainty: it says how good a rollout was, and not how to make it better.
-    graded = grade_rollouts(problems, rollouts, parts.tokenizer, s.allow_code_execution)
-    inputs = reward_inputs(number, graded, parts, s)
-    rewards = {name: reward(name, graded, inputs) for name in parts.reward_weights}
-
-    # 3. Compare each rollout with the others of its prompt: advantages A_i, [B, G]. (GRPO eq. 3)
-    advantages = combined_advantages(rewards, parts.reward_weights, s.advantage_scale)
+    # 3. Compare: how much better was each rollout than expected? In GRPO, than the others of its prompt (eq. 3): A_i,
+    #    [B, G]. Some algorithms give each token an advantage of its own, [N, S].
+    expected = expectations(number, chosen, graded, parts, s)
+    advantages, returns = advantages_of(s.advantage, rewards, parts.reward_weights, graded.rollouts.mask, **expected)
     seconds["seconds_reward"] = lap()
 
     # 4. Learn. The gradient is the average of A_i grad log pi(o_i), and that of the KL penalty to the starting model.
-    ref_policy = parts.ref_policy if s.kl > 0 else None
     measured = update(
-        policy, ref_policy, parts.optimizer, rollouts, advantages,
-        temperature=s.temperature, kl_weight=s.kl, kl_estimator=s.kl_estimator, clip=s.clip,
-        loss_average=s.loss_average, max_new_tokens=s.max_new_tokens,
+        parts.policy, parts.ref_policy if s.kl > 0 and s.kl_in == "loss" else None, parts.optimizer,
+        graded.rollouts, advantages if number >= s.critic_warmup else torch.zeros_like(advantages),
+        temperature=s.temperature, kl_weight=s.kl, kl_estimator=s.kl_estimator, clip=s.clip, clip_high=s.clip_high,
+        ratio=s.ratio, loss_average=s.loss_average, max_new_tokens=s.max_new_tokens,
         updates_per_step=s.updates_per_step, micro_tokens=s.micro_tokens,
     )  # fmt: skip
+    if parts.critic:
+        measured |= update_critic(
+            *parts.critic, graded.rollouts, returns, expected["values"],
+            updates=s.critic_updates, micro_tokens=s.micro_tokens,
+        )  # fmt: skip
     seconds["seconds_train"] = lap()
-    return graded, rewards, advantages, {**measured, **seconds}
+    return *seen, advantages, {**measured, **seconds}
+
+
+def sample_and_grade(
+    chosen: list[int], key: tuple, parts: Parts, s: Settings, greedy: bool = False
+) -> tuple[Graded, dict[str, torch.Tensor]]:
+    """Rollouts of the chosen problems, graded, and their rewards, [B, G] by name. key: of their random numbers.
+
+    greedy: the most likely completion of each instead, G = 1.
+    """
+    problems, prompts = [parts.problems[i] for i in chosen], [parts.prompts[i] for i in chosen]  # B each
+    # No top-p: rollouts would come from a cut-off distribution, while the loss trains the whole one.
+    rollouts = generate(
+        parts.policy, prompts, 1 if greedy else s.rollouts_per_prompt, s.max_new_tokens,
+        temperature=0.0 if greedy else s.temperature, eos_ids=parts.eos_ids, generator=stream(s.seed, "rollouts", *key),
+    )  # N rows  # fmt: skip
+    graded = grade_rollouts(problems, rollouts, parts.tokenizer, s.allow_code_execution)
+    # A reward is a number for each rollout, [B, G]. No gradient flows through it, not even through self-certainty: it
+    # says how good a rollout was, and not how to make it better.
+    inputs = reward_inputs(key, graded, parts, s)
+    rewards = {name: reward(name, graded, inputs) for name in parts.reward_weights}
+    if s.overlong > 0:
+        penalty = graded.groups(overlong_penalty(rollouts.mask.sum(dim=1), s.max_new_tokens, s.overlong))
+        rewards = {name: values + penalty for name, values in rewards.items()}
+    return graded, rewards
+
+
+def replace_alike(number: int, graded: Graded, rewards: dict, parts: Parts, s: Settings) -> tuple[Graded, dict]:
+    """DAPO's dynamic sampling (2503.14476, section 3.2): a group whose rewards are all alike teaches nothing, so other
+    prompts take its place, in at most --resample rounds."""
+    for attempt in range(1, s.resample + 1):
+        alike = without_spread(rewards, parts.reward_weights)  # [B]
+        others = torch.randperm(len(parts.problems), generator=stream(s.seed, "others", number, attempt))
+        if alike.any():
+            new = sample_and_grade(others[: alike.sum()].tolist(), (number, attempt), parts, s)
+            graded, rewards = replaced(graded, rewards, *new, alike)
+    return graded, rewards
+
+
+def expectations(number: int, chosen: list[int], graded: Graded, parts: Parts, s: Settings) -> dict:
+    """What an advantage needs besides the rewards, by the names of advantages_of's parameters; nothing for GRPO."""
+    rollouts, found = graded.rollouts, {}
+    if s.kl > 0 and s.kl_in == "reward":
+        ref_logps = log_probabilities(parts.ref_policy, rollouts, s.temperature, s.micro_tokens)
+        found["cost"] = s.kl * kl(rollouts.logps, ref_logps, "k1")  # [N, S]
+    if s.advantage == "greedy":
+        _, found["greedy"] = sample_and_grade(chosen, (number,), parts, s, greedy=True)
+    if parts.critic:
+        found |= {"values": values_of(parts.critic[0], rollouts, s.micro_tokens), "lam": s.gae_lambda}
+    return found
 
 
 def prompts_of_step(number: int, problems: int, prompts_per_step: int, seed: int) -> list[int]:
@@ -195,9 +257,9 @@ def prompts_of_step(number: int, problems: int, prompts_per_step: int, seed: int
     return chosen
 
 
-def reward_inputs(number: int, graded: Graded, parts: Parts, s: Settings) -> dict:
+def reward_inputs(key: tuple, graded: Graded, parts: Parts, s: Settings) -> dict:
     """All that a reward can read besides what was graded, by the names of the parameters in rewards.py."""
-    rollouts, right, noise = graded.rollouts, graded.groups(graded.right), stream(s.seed, "rewards", number)
+    rollouts, right, noise = graded.rollouts, graded.groups(graded.right), stream(s.seed, "rewards", *key)
     certainty = rollouts.self_certainty  # the policy's own, captured while it sampled
     if s.annotator == "offline":  # Intuitor's Figure 7: the starting model grades
         certainty = annotate(parts.ref_policy, rollouts, s.micro_tokens)
@@ -223,7 +285,7 @@ def train(settings: Settings, resume: bool) -> None:
     """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
     parts, run, first = prepare(settings), Path(settings.run), 0
     if resume:
-        first = load_state(run, parts.policy, parts.optimizer, settings.steps, study_is_due(settings))
+        first = load_state(run, trained(parts), settings.steps, study_is_due(settings))
     else:
         empty_folder(run)
     # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
@@ -248,8 +310,13 @@ def train(settings: Settings, resume: bool) -> None:
             append_log(run / "samples.jsonl", *some_samples(number, graded, total))
         # The state comes behind the logs: what a kill between the two leaves in them is cut off by --resume.
         if (number + 1) % SAVE_EVERY == 0 or last:
-            save_state(run, number + 1, parts.optimizer)
+            save_state(run, number + 1, trained(parts))
     save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, asdict(settings))
+
+
+def trained(parts: Parts) -> list[tuple]:
+    """What is trained, each with its optimiser: the policy, and in PPO the critic."""
+    return [(parts.policy, parts.optimizer)] + ([parts.critic] if parts.critic else [])
 
 
 def prepare(s: Settings) -> Parts:
@@ -271,10 +338,11 @@ def prepare(s: Settings) -> Parts:
     prompts = data.encode_prompts(problems + held_out, tokenizer, s.template, room)[: len(problems)]
 
     reward_model = load_reward_model(s.reward_model, device, dtype) if s.reward_model else None
+    critic = Critic(policy) if s.advantage == "critic" else None  # before the adapters, which are the policy's alone
     adapted = models.add_lora(policy, s.lora, s.seed) if s.lora else None
     # The starting model is kept where something asks for it: the KL penalty, or the offline annotator.
     reference = s.kl > 0 or s.annotator == "offline"
-    kept = {"reference": reference, "reward_model": reward_model[0] if reward_model else None}
+    kept = {"reference": reference, "reward_model": reward_model[0] if reward_model else None, "critic": critic}
     sizes = "prompts_per_step rollouts_per_prompt max_new_tokens temperature micro_tokens gradient_checkpointing"
     check_memory(policy, s.model, max(map(len, prompts)), **kept, **pick(s, sizes))
     ref_policy = models.frozen_copy(policy) if reference else None
@@ -286,8 +354,11 @@ def prepare(s: Settings) -> Parts:
             layer.compile()
     size = sum(p.numel() for p in policy.parameters()) / 1e6
     print(f"{s.model}: {size:.1f} M parameters on {device}. {s.data}: {len(problems)} problems.")
-    optimizer, weights, eos_ids = adamw(policy, s.lr), reward_weights(s.reward), models.end_tokens(policy, tokenizer)
-    return Parts(policy, ref_policy, optimizer, tokenizer, adapted, reward_model, weights, problems, prompts, eos_ids)
+    return Parts(
+        policy, ref_policy, adamw(policy, s.lr), (critic, adamw(critic, s.critic_lr)) if critic else None,
+        tokenizer, adapted, reward_model, reward_weights(s.reward),
+        problems, prompts, models.end_tokens(policy, tokenizer),
+    )  # fmt: skip
 
 
 # --- before and after -----------------------------------------------------------------------------------------------

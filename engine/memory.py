@@ -102,12 +102,13 @@ def memory_plan(
     reference: bool,
     gradient_checkpointing: bool,
     reward_model=None,
+    critic=None,
     device: torch.device | None = None,
 ) -> dict[str, float]:
     """Bytes by part of a training run, on another device if one is given. Raises ValueError for an unfit model.
 
-    reference: whether a frozen copy of the starting model is kept. reward_model: a model beside it, or None. All else
-    as train.py's flags of the same name.
+    reference: whether a frozen copy of the starting model is kept. reward_model, critic: models beside it, or None. All
+    else as train.py's flags of the same name.
     """
     device, longest = device or policy.device, longest_prompt + max_new_tokens
     rows = prompts_per_step * rollouts_per_prompt
@@ -133,7 +134,13 @@ def memory_plan(
         "training pass": at_once * activations + head,
         "sampling": logits + prefill,
     }
-    return plan if reward_model is None else {**plan, "reward model": bytes_of(reward_model)}
+    if reward_model is not None:
+        plan["reward model"] = bytes_of(reward_model)
+    if critic is not None:  # as the policy's, but for the head; its passes come behind the policy's
+        plan["critic"] = sum(
+            p.numel() * (p.element_size() + (12 if p.dtype == torch.float32 else 16)) for p in critic.parameters()
+        )
+    return plan
 
 
 def bytes_of(model) -> int:

@@ -52,30 +52,33 @@ def write_config(run: Path, architecture: dict, flags: dict) -> None:
     replace_text(run / "config.json", json.dumps({**architecture, "minreason": flags}, indent=1))
 
 
-def save_state(run: Path, steps: int, optimizer) -> None:
-    """What --resume needs, in one file that is replaced as a whole: the optimiser holds the float32 weights too."""
-    weights = optimizer.param_groups[0]["params"]
-    torch.save({"steps": steps, "weights": weights, "optimizer": optimizer.state_dict()}, run / "state.new")
+def save_state(run: Path, steps: int, trained: list[tuple]) -> None:
+    """What --resume needs, in one file that is replaced as a whole. trained: (model, optimiser) pairs; an optimiser
+    holds the float32 weights too."""
+    weights = [optimizer.param_groups[0]["params"] for _, optimizer in trained]
+    optimizers = [optimizer.state_dict() for _, optimizer in trained]
+    torch.save({"steps": steps, "weights": weights, "optimizers": optimizers}, run / "state.new")
     os.replace(run / "state.new", run / "state.pt")
 
 
-def load_state(run: Path, policy, optimizer, steps: int, with_study: bool) -> int:
-    """Put the saved state into policy and optimizer; returns the steps taken. Later lines of the logs are dropped.
+def load_state(run: Path, trained: list[tuple], steps: int, with_study: bool) -> int:
+    """Put the saved state into (model, optimiser) pairs; returns the steps taken. Later lines of the logs are dropped.
 
     steps: how many the run is to have. with_study: whether a study belongs to a finished run. Raises BadInput for a
     state of another version, and for a run that is finished.
     """
     state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
-    if "weights" not in state:
+    if "optimizers" not in state:
         raise BadInput(f"--resume: the state in {run} was saved by another version of this program; start again")
     finished = "model_type" in read_config(run) and (not with_study or (run / "report.json").is_file())
     if state["steps"] >= steps and finished:
         raise BadInput(f"--resume: {run} has taken its {state['steps']} steps; give --steps above that")
-    optimizer.load_state_dict(state["optimizer"])
-    with torch.no_grad():
-        for weight, saved in zip(optimizer.param_groups[0]["params"], state["weights"], strict=True):
-            weight.copy_(saved)
-    write_back(policy, optimizer)
+    for (model, optimizer), held, weights in zip(trained, state["optimizers"], state["weights"], strict=True):
+        optimizer.load_state_dict(held)
+        with torch.no_grad():
+            for weight, saved in zip(optimizer.param_groups[0]["params"], weights, strict=True):
+                weight.copy_(saved)
+        write_back(model, optimizer)
     for name in ("metrics.jsonl", "samples.jsonl"):
         rows = [row for row in read_log(run / name) if row["step"] < state["steps"]]
         replace_text(run / name, "".join(json.dumps(row) + "\n" for row in rows))

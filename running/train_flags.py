@@ -10,6 +10,7 @@ from pathlib import Path
 
 import data
 import toy
+from algorithms import ALGORITHMS
 from recipes import RECIPES
 from rewards import REWARDS, flags_of
 from running import smollm2
@@ -93,6 +94,9 @@ def read_command_line(settings_class, argv) -> tuple:
         raise BadInput("--resume and --overwrite exclude each other; leave one out")
     if isinstance(settings.reward, list):
         settings.reward = " ".join(settings.reward)
+    for name, value in ALGORITHMS.get(settings.algorithm, {}).items():
+        if name not in given | set(RECIPES.get(settings.recipe, {})):
+            setattr(settings, name, value)
     if settings.recipe:
         defaults = {f.name: f.default for f in fields(settings)}
         for name in set(idle_flags(settings)) - given:
@@ -122,6 +126,8 @@ def complete(settings) -> None:
         raise BadInput(f"--model {settings.model} needs --data: arithmetic, gsm8k, math or a .jsonl file")
     if world and settings.data != world:
         raise BadInput(f"--data {settings.data}: this toy model reads problems of {world} only; give another --model")
+    if settings.critic_lr is None:
+        settings.critic_lr = 5 * settings.lr
     if settings.rollouts_per_prompt < 2:
         raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
     check(settings)
@@ -136,6 +142,7 @@ def complete(settings) -> None:
     settings.template = settings.template or data.TEMPLATE_OF.get(settings.data)
     if settings.run is None:
         made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"
+        made_by += f"-{settings.algorithm}" if settings.algorithm != "grpo" else ""
         settings.run = f"runs/{made_by}-seed{settings.seed}"
     if Path(settings.run).resolve() == Path(settings.model).resolve():
         raise BadInput(f"--run {settings.run}: is the folder of --model; give another, and keep the model")
