@@ -95,11 +95,12 @@ def update_critic(
     clip: float = 0.5,
     updates: int = 1,
     micro_tokens: int = 8192,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Take `updates` optimiser steps towards the returns; returns metrics.
 
     explained_variance is 1 - Var(R - V) / Var(R) over the step's tokens, with the values from before: 0 for a critic
-    that says the same everywhere, 1 for a perfect one. value_loss is that of the last update, per token.
+    that says the same everywhere, 1 for a perfect one, None where all returns are equal. value_loss is that of the last
+    update, per token.
     """
     mask, total = rollouts.mask, rollouts.mask.sum()
     for _ in range(updates):
@@ -110,6 +111,5 @@ def update_critic(
             share.backward()
             loss += share.item()
         optimizer_step(optimizer)
-    kept = mask.bool()
-    unexplained = (returns - old_values)[kept].var() / returns[kept].var().clamp_min(1e-8)
-    return {"value_loss": loss, "explained_variance": 1 - unexplained.item()}
+    spread, left = (x[mask.bool()].var().item() for x in (returns, returns - old_values))
+    return {"value_loss": loss, "explained_variance": 1 - left / spread if spread > 0 else None}
