@@ -126,12 +126,13 @@ def complete(settings) -> None:
         raise BadInput(f"--model {settings.model} needs --data: arithmetic, gsm8k, math or a .jsonl file")
     if world and settings.data != world:
         raise BadInput(f"--data {settings.data}: this toy model reads problems of {world} only; give another --model")
-    if settings.critic_lr is None:
-        settings.critic_lr = 5 * settings.lr
     if settings.rollouts_per_prompt < 2:
         raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
     check(settings)
     check_rewards(settings)
+    check_algorithm(settings)
+    if settings.critic_lr is None:
+        settings.critic_lr = 5 * settings.lr
     device, _ = resolve_device(settings.device, settings.dtype)
     if settings.micro_tokens is None:
         settings.micro_tokens = 1024 if device == "cpu" else 8192
@@ -146,6 +147,19 @@ def complete(settings) -> None:
         settings.run = f"runs/{made_by}-seed{settings.seed}"
     if Path(settings.run).resolve() == Path(settings.model).resolve():
         raise BadInput(f"--run {settings.run}: is the folder of --model; give another, and keep the model")
+
+
+def check_algorithm(settings) -> None:
+    """Raise BadInput for flags of an algorithm that do not go together, and for those that nothing reads."""
+    if settings.kl_in == "reward" and settings.advantage in ("group", "mean"):
+        raise BadInput("--kl-in reward: not with the advantages of groups; leave it out, or give another --advantage")
+    if settings.resample and settings.advantage != "group":
+        kind = settings.advantage
+        raise BadInput(f"--resample: replaces groups, which --advantage {kind} does not compare; leave it out")
+    defaults = {f.name: f.default for f in fields(settings)}
+    for name in ("critic_lr", "critic_warmup", "critic_updates", "gae_lambda"):
+        if settings.advantage != "critic" and getattr(settings, name) != defaults[name]:
+            raise BadInput(f"{shown(name)}: has no effect without a critic; leave it out, or give --algorithm ppo")
 
 
 def check_rewards(settings) -> None:

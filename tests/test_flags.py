@@ -73,7 +73,7 @@ def test_the_papers_settings_are_the_recipes():
         assert tuple(settings[column] for column in COLUMNS) == expected, name
         assert settings["flip"] == (0.4 if name == "noisy-7b" else 0)
         assert (settings["rpr_divisor"], settings["updates_per_step"], settings["clip"]) == (20, 1, 0.2)
-        assert (settings["advantage_scale"], settings["kl_estimator"]) == ("std", "k3")
+        assert (settings["advantage"], settings["kl_estimator"], settings["kl_in"]) == ("group", "k3", "loss")
         assert (settings["eval"], settings["eval_limit"]) == ("greedy", None)  # on all of MATH-500
 
 
@@ -204,7 +204,8 @@ def test_rewards_and_their_weights():
         ("--reward reward_model --reward-model toy-best", "--reward-model toy-best"),
         ("--reward reward_model --reward-model toy-1.5", "--reward-model toy-1.5"),
         ("--schedule nosuch", "--schedule nosuch"),
-        ("--advantage-scale max", "--advantage-scale max"),
+        ("--advantage max", "--advantage max"),
+        ("--algorithm grop", "--algorithm grop"),
         ("--kl-estimator k4", "--kl-estimator k4"),
         ("--clip 0", "--clip 0"),
         ("--lora -1", "--lora -1"),

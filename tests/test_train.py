@@ -381,7 +381,7 @@ def test_each_step_and_each_seed_draws_its_own_random_numbers(arguments, monkeyp
 
 def test_a_step_passes_each_flag_to_what_it_is_for(arguments, monkeypatch):
     seen = {}
-    for name in ("generate", "update", "combined_advantages"):
+    for name in ("generate", "update", "advantages_of"):
         whole, names = getattr(train, name), inspect.signature(getattr(train, name))
 
         def watched(*args, whole=whole, names=names, name=name, **kwargs):
@@ -391,7 +391,7 @@ def test_a_step_passes_each_flag_to_what_it_is_for(arguments, monkeypatch):
         monkeypatch.setattr(train, name, watched)
     given = {"temperature": 0.7, "clip": 0.3, "kl_estimator": "k2", "loss_average": "constant", "updates_per_step": 2}
     flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    more = ["--kl", "0.25", "--advantage-scale", "none", "--micro-tokens", "77", "--steps", "1"]
+    more = ["--kl", "0.25", "--advantage", "mean", "--clip-high", "0.4", "--micro-tokens", "77", "--steps", "1"]
     assert train.main([*arguments, *flags, *more]) == 0
     sampled, learned = seen["generate"], seen["update"]
     assert (sampled["rollouts_per_prompt"], sampled["max_new_tokens"], sampled["temperature"]) == (8, 30, 0.7)
@@ -399,7 +399,7 @@ def test_a_step_passes_each_flag_to_what_it_is_for(arguments, monkeypatch):
     assert sampled["eos_ids"] == [toy.make_tokenizer().eos_token_id]
     assert {name: learned[name] for name in given} == given
     assert (learned["kl_weight"], learned["max_new_tokens"], learned["micro_tokens"]) == (0.25, 30, 77)
-    assert seen["combined_advantages"]["scale"] == "none"
+    assert seen["advantages_of"]["kind"] == "mean" and learned["clip_high"] == 0.4
     assert learned["ref_policy"] is not learned["policy"]
     assert not any(p.requires_grad for p in learned["ref_policy"].parameters())
     (row,) = metrics(arguments)
