@@ -43,14 +43,14 @@ from data import TEMPLATES
 from engine.head import annotate
 from engine.masters import adamw, learning_rate
 from engine.memory import check_memory
-from generate import generate, stream
-from grpo import kl, log_probabilities, update
+from generate import Rollouts, generate, stream
+from grpo import kl, log_probabilities, token_mean, update
 from ppo import Critic, update_critic, values_of
 from recipes import RECIPES
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
 from running import models
 from running.files import BadInput, append_log, read_log
-from running.flags import flag, pick
+from running.flags import flag, pick, shown
 from running.folder import check_folder, empty_folder, load_state, save_model, save_state, write_config
 from running.logs import describe, progress, some_samples, stopwatch, warn
 from running.reward_models import load_reward_model
@@ -163,53 +163,61 @@ def step(number: int, parts: Parts, s: Settings) -> tuple[Graded, dict[str, torc
     Returns what was graded, each reward [B, G] by its name, the advantages, and what `update` measured, with the
     seconds of each part.
     """
-    lap = stopwatch()
-    # 1. Sample G completions of each of B prompts, from the policy as it is now, and 2. grade them.
-    chosen = prompts_of_step(number, len(parts.problems), s.prompts_per_step, s.seed)
-    graded, rewards = seen = sample_and_grade(chosen, (number,), parts, s)
-    if s.resample:
-        graded, rewards = replace_alike(number, graded, rewards, parts, s)
+    lap, key = stopwatch(), (number,)
+    chosen = prompts_of_step(number, len(parts.problems), s.prompts_per_step, s.seed)  # B problems
+
+    # 1. Sample G completions of each, from the policy as it is now: N = B*G rows.
+    rollouts = sample(chosen, key, parts, s)
     seconds = {"seconds_generate": lap()}
 
+    # 2. Grade them. A reward is a number for each rollout, [B, G]. No gradient flows through it, not even through
+    #    self-certainty: it says how good a rollout was, and not how to make it better.
+    graded, rewards = grade(chosen, rollouts, key, parts, s)
+    trained_on, trained_rewards, measured = graded, rewards, {}
+    if s.resample:
+        trained_on, trained_rewards, measured = replace_alike(number, graded, rewards, parts, s)
+    rollouts = trained_on.rollouts
+
     # 3. Compare: how much better was each rollout than expected? In GRPO, than the others of its prompt (eq. 3): A_i,
-    #    [B, G]. Some algorithms give each token an advantage of its own, [N, S].
-    expected = expectations(number, chosen, graded, parts, s)
-    advantages, returns = advantages_of(s.advantage, rewards, parts.reward_weights, graded.rollouts.mask, **expected)
+    #    [B, G]. Some algorithms give each token an advantage of its own, [N, S]; a critic learns the returns, [N, S].
+    expected = expectations(number, chosen, rollouts, parts, s)
+    weights = parts.reward_weights
+    advantages, returns = advantages_of(s.advantage, trained_rewards, weights, rollouts.mask, **expected)
     seconds["seconds_reward"] = lap()
 
     # 4. Learn. The gradient is the average of A_i grad log pi(o_i), and that of the KL penalty to the starting model.
-    measured = update(
+    measured |= update(
         parts.policy, parts.ref_policy if s.kl > 0 and s.kl_in == "loss" else None, parts.optimizer,
-        graded.rollouts, advantages if number >= s.critic_warmup else torch.zeros_like(advantages),
+        rollouts, advantages if number >= s.critic_warmup else torch.zeros_like(advantages),
         temperature=s.temperature, kl_weight=s.kl, kl_estimator=s.kl_estimator, clip=s.clip, clip_high=s.clip_high,
         ratio=s.ratio, loss_average=s.loss_average, max_new_tokens=s.max_new_tokens,
         updates_per_step=s.updates_per_step, micro_tokens=s.micro_tokens,
     )  # fmt: skip
     if parts.critic:
-        measured |= update_critic(
-            *parts.critic, graded.rollouts, returns, expected["values"],
-            updates=s.critic_updates, micro_tokens=s.micro_tokens,
-        )  # fmt: skip
+        sizes = {"updates": s.critic_updates, "micro_tokens": s.micro_tokens}
+        measured |= update_critic(*parts.critic, rollouts, returns, expected["values"], **sizes)
+    if "cost" in expected:  # the penalty was in the reward: k1, from before the update
+        measured["kl"] = token_mean(expected["cost"], rollouts.mask) / s.kl
     seconds["seconds_train"] = lap()
-    return *seen, advantages, {**measured, **seconds}
+    return graded, rewards, advantages, {**measured, **seconds}
 
 
-def sample_and_grade(
-    chosen: list[int], key: tuple, parts: Parts, s: Settings, greedy: bool = False
-) -> tuple[Graded, dict[str, torch.Tensor]]:
-    """Rollouts of the chosen problems, graded, and their rewards, [B, G] by name. key: of their random numbers.
-
-    greedy: the most likely completion of each instead, G = 1.
-    """
-    problems, prompts = [parts.problems[i] for i in chosen], [parts.prompts[i] for i in chosen]  # B each
+def sample(chosen: list[int], key: tuple, parts: Parts, s: Settings, greedy: bool = False) -> Rollouts:
+    """Rollouts of the chosen problems; with greedy, the likeliest completion of each (G = 1). key: of the random
+    numbers."""
     # No top-p: rollouts would come from a cut-off distribution, while the loss trains the whole one.
-    rollouts = generate(
-        parts.policy, prompts, 1 if greedy else s.rollouts_per_prompt, s.max_new_tokens,
+    return generate(
+        parts.policy, [parts.prompts[i] for i in chosen], 1 if greedy else s.rollouts_per_prompt, s.max_new_tokens,
         temperature=0.0 if greedy else s.temperature, eos_ids=parts.eos_ids, generator=stream(s.seed, "rollouts", *key),
-    )  # N rows  # fmt: skip
+    )  # fmt: skip
+
+
+def grade(
+    chosen: list[int], rollouts: Rollouts, key: tuple, parts: Parts, s: Settings
+) -> tuple[Graded, dict[str, torch.Tensor]]:
+    """The graded rollouts of the chosen problems, and their rewards, [B, G] by name."""
+    problems = [parts.problems[i] for i in chosen]
     graded = grade_rollouts(problems, rollouts, parts.tokenizer, s.allow_code_execution)
-    # A reward is a number for each rollout, [B, G]. No gradient flows through it, not even through self-certainty: it
-    # says how good a rollout was, and not how to make it better.
     inputs = reward_inputs(key, graded, parts, s)
     rewards = {name: reward(name, graded, inputs) for name in parts.reward_weights}
     if s.overlong > 0:
@@ -218,26 +226,29 @@ def sample_and_grade(
     return graded, rewards
 
 
-def replace_alike(number: int, graded: Graded, rewards: dict, parts: Parts, s: Settings) -> tuple[Graded, dict]:
-    """DAPO's dynamic sampling (2503.14476, section 3.2): a group whose rewards are all alike teaches nothing, so other
-    prompts take its place, in at most --resample rounds."""
+def replace_alike(number: int, graded: Graded, rewards: dict, parts: Parts, s: Settings) -> tuple[Graded, dict, dict]:
+    """DAPO's dynamic sampling (2503.14476, section 3.2): a group whose rewards are all alike teaches nothing, so
+    another prompt takes its place, in at most --resample rounds. The third value is for the log."""
+    groups = 0
     for attempt in range(1, s.resample + 1):
         alike = without_spread(rewards, parts.reward_weights)  # [B]
         others = torch.randperm(len(parts.problems), generator=stream(s.seed, "others", number, attempt))
         if alike.any():
-            new = sample_and_grade(others[: alike.sum()].tolist(), (number, attempt), parts, s)
+            key, others = (number, attempt), others[: alike.sum()].tolist()
+            new = grade(others, sample(others, key, parts, s), key, parts, s)
             graded, rewards = replaced(graded, rewards, *new, alike)
-    return graded, rewards
+            groups += len(others)
+    return graded, rewards, {"groups_resampled": groups / s.prompts_per_step}
 
 
-def expectations(number: int, chosen: list[int], graded: Graded, parts: Parts, s: Settings) -> dict:
+def expectations(number: int, chosen: list[int], rollouts: Rollouts, parts: Parts, s: Settings) -> dict:
     """What an advantage needs besides the rewards, by the names of advantages_of's parameters; nothing for GRPO."""
-    rollouts, found = graded.rollouts, {}
+    found, key = {}, (number,)
     if s.kl > 0 and s.kl_in == "reward":
         ref_logps = log_probabilities(parts.ref_policy, rollouts, s.temperature, s.micro_tokens)
         found["cost"] = s.kl * kl(rollouts.logps, ref_logps, "k1")  # [N, S]
     if s.advantage == "greedy":
-        _, found["greedy"] = sample_and_grade(chosen, (number,), parts, s, greedy=True)
+        _, found["greedy"] = grade(chosen, sample(chosen, key, parts, s, greedy=True), key, parts, s)
     if parts.critic:
         found |= {"values": values_of(parts.critic[0], rollouts, s.micro_tokens), "lam": s.gae_lambda}
     return found
@@ -411,8 +422,8 @@ def main(argv: list[str] | None = None) -> int:
             settings = resumed(settings, given)
         else:
             check_folder(Path(settings.run), "overwrite" in switches)
-        if "clip" in given and settings.updates_per_step == 1:
-            print("note: --clip has no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
+        for name in sorted(given & {"clip", "clip_high", "ratio"} if settings.updates_per_step == 1 else ()):
+            print(f"note: {shown(name)} has no effect with --updates-per-step 1: every ratio is 1", file=sys.stderr)
         train(settings, "resume" in switches)
         rows = read_log(Path(settings.run) / "metrics.jsonl")
         pictures.learning(rows, Path(settings.run) / "learning.png")

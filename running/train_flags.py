@@ -151,14 +151,17 @@ def complete(settings) -> None:
 
 def check_algorithm(settings) -> None:
     """Raise BadInput for flags of an algorithm that do not go together, and for those that nothing reads."""
-    if settings.kl_in == "reward" and settings.advantage in ("group", "mean"):
+    kind, defaults = settings.advantage, {f.name: f.default for f in fields(settings)}
+    if settings.kl_in == "reward" and kind in ("group", "mean"):
         raise BadInput("--kl-in reward: not with the advantages of groups; leave it out, or give another --advantage")
-    if settings.resample and settings.advantage != "group":
-        kind = settings.advantage
+    if settings.kl_in == "reward" and settings.kl_estimator != defaults["kl_estimator"]:
+        raise BadInput("--kl-estimator: has no effect with --kl-in reward, where it is k1; leave it out")
+    if settings.resample and kind != "group":
         raise BadInput(f"--resample: replaces groups, which --advantage {kind} does not compare; leave it out")
-    defaults = {f.name: f.default for f in fields(settings)}
+    if kind == "greedy" and "plurality" in reward_weights(settings.reward):
+        raise BadInput("--reward plurality: a greedy completion has nobody to vote with; give another --advantage")
     for name in ("critic_lr", "critic_warmup", "critic_updates", "gae_lambda"):
-        if settings.advantage != "critic" and getattr(settings, name) != defaults[name]:
+        if kind != "critic" and getattr(settings, name) != defaults[name]:
             raise BadInput(f"{shown(name)}: has no effect without a critic; leave it out, or give --algorithm ppo")
 
 

@@ -1,6 +1,7 @@
 """The eight algorithms: their advantages on cases worked by hand, their losses against slow loops and against TRL."""
 
 import json
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
@@ -84,21 +85,21 @@ def test_each_loss_and_its_gradient_are_those_of_a_slow_loop(name, per_token):
         assert 0 < removed < MASK.sum()
 
 
-@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo", "gspo"])
-def test_the_loss_and_its_gradient_are_those_of_trl(name):
-    trainer = pytest.importorskip("trl", reason="TRL is not installed").trainer.grpo_trainer.GRPOTrainer
-    ratio, clip, clip_high, average, size = LOSSES[name]
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo", "gspo", "rloo"])
+def test_the_gradient_is_that_of_trl(name):
+    """TRL's own loss, called on a stand-in for its trainer: TRL's rows begin with the completion."""
+    trainers = pytest.importorskip("trl", reason="TRL is not installed").trainer
+    trainer = trainers.rloo_trainer.RLOOTrainer if name == "rloo" else trainers.grpo_trainer.GRPOTrainer
+    ratio, clip, clip_high, _, size = LOSSES[name]
     logps, old, advantages = tensors(size)
     [gradient] = torch.autograd.grad(ours(logps, old, advantages, name), logps)
-    theirs = [torch.zeros(N, 9, dtype=torch.float64) for _ in range(2)]  # TRL's rows begin with the completion
-    mask = torch.zeros(N, 9, dtype=torch.long)
+    moved, before = torch.zeros(2, N, S, dtype=torch.float64)
+    mask = torch.zeros(N, S, dtype=torch.long)
     for i, (first, last) in enumerate(SPANS):
         mask[i, : last - first] = 1
-        for held, values in zip(theirs, (logps, old), strict=True):
-            held[i, : last - first] = values[i, first:last].detach()
-    moved = theirs[0].requires_grad_()
-    accelerator = SimpleNamespace(num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x)
-    fake = SimpleNamespace(
+        moved[i, : last - first], before[i, : last - first] = logps[i, first:last].detach(), old[i, first:last]
+    moved.requires_grad_()
+    stand_in = SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *args, **named: (moved, torch.zeros_like(moved), None),
         model=SimpleNamespace(training=True),
         args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1),
@@ -108,18 +109,20 @@ def test_the_loss_and_its_gradient_are_those_of_trl(name):
         epsilon_low=clip,
         epsilon_high=clip_high,
         beta=0.0,
-        accelerator=accelerator,
+        accelerator=SimpleNamespace(num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x),
         current_gradient_accumulation_steps=1,
-        _metrics={"train": __import__("collections").defaultdict(list)},
-        **dict.fromkeys(("aux_loss_enabled", "use_vllm", "_entropy_bonus_enabled"), False),
-        **dict.fromkeys(("off_policy_mask_threshold",)),
+        _metrics={"train": defaultdict(list)},
+        aux_loss_enabled=False,
+        use_vllm=False,
+        _entropy_bonus_enabled=False,
+        off_policy_mask_threshold=None,
         top_entropy_quantile=1.0,
     )
     inputs = {name: torch.zeros(N, 1, dtype=torch.long) for name in ("prompt_ids", "prompt_mask")}
-    inputs |= {"completion_ids": mask, "completion_mask": mask, "old_per_token_logps": theirs[1]}
-    inputs |= {"advantages": advantages, "num_items_in_batch": mask.sum()}
-    loss = trainer._compute_loss(fake, None, inputs)
-    [their_gradient] = torch.autograd.grad(loss, moved)
+    inputs |= {"completion_ids": mask, "completion_mask": mask, "old_per_token_logps": before}
+    inputs |= {"advantages": advantages, "num_items_in_batch": mask.sum(), "old_logps": (before * mask).sum(dim=1)}
+    [their_gradient] = torch.autograd.grad(trainer._compute_loss(stand_in, None, inputs), moved)
+    assert (their_gradient != 0).sum() > 10
     for i, (first, last) in enumerate(SPANS):
         torch.testing.assert_close(gradient[i, first:last], their_gradient[i, : last - first], rtol=1e-5, atol=1e-7)
 
@@ -321,7 +324,7 @@ def weights_of(folder) -> dict:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_algorithm_is_a_set_of_flags_and_a_flag_beside_it_wins(name, run, tmp_path):
-    rows = run(f"--algorithm {name} --steps 2 --critic-updates 2 --loss-average token")
+    rows = run(f"--algorithm {name} --steps 2 --loss-average token")
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["minreason"]
     chosen = {**ALGORITHMS[name], "algorithm": name, "loss_average": "token"}
     assert {flag: settings[flag] for flag in chosen} == chosen
@@ -333,17 +336,29 @@ def test_a_penalty_in_the_reward_is_felt(run):
     """With a huge weight the policy is held where it was, as it is by a penalty in the loss."""
     rows = {kl: run(f"--algorithm rloo --steps 6 --kl {kl}", f"kl-{kl}") for kl in (0, 5)}
     assert rows[0][-1]["accuracy"] > rows[5][-1]["accuracy"]
+    assert rows[5][0]["kl"] == pytest.approx(0, abs=1e-5) and rows[5][-1]["kl"] != 0 and rows[0][0]["kl"] is None
 
 
-def test_dynamic_sampling_replaces_groups_and_logs_what_was_sampled_first(run, monkeypatch):
-    trained, replace = [], train.replace_alike
-    monkeypatch.setattr(train, "replace_alike", lambda *args: trained.append(replace(*args)) or trained[-1])
-    dapo, grpo = (run(f"--algorithm {name} --steps 2 --lr 1e-9", name) for name in ("dapo", "grpo"))
+def test_dynamic_sampling_trains_on_other_groups_and_logs_what_was_sampled_first(run, monkeypatch):
+    calls, replace = [], train.replace_alike
+
+    def watched(number, graded, rewards, *rest):
+        calls.append((rewards["correct"], replace(number, graded, rewards, *rest)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(train, "replace_alike", watched)
+    dapo, grpo = (run(f"--algorithm {name} --steps 3 --lr 1e-9", name) for name in ("dapo", "grpo"))
     assert [row["accuracy"] for row in dapo] == [row["accuracy"] for row in grpo]
-    for (graded, rewards), row in zip(trained, dapo, strict=True):
-        assert len({problem.prompt for problem in graded.problems}) >= 3
-        alike = algorithms.without_spread(rewards, {"correct": 1.0})
-        assert alike.float().mean() <= row["zero_std_groups"]
+    resampled = 0
+    for (first, (graded, rewards, _)), row in zip(calls, dapo, strict=True):
+        spread = [set(group) for group in first.tolist()], [set(group) for group in rewards["correct"].tolist()]
+        alike = [[len(values) == 1 for values in groups] for groups in spread]
+        # Only groups without spread go; each round asks for as many others as are left.
+        assert all(after == before for after, before, gone in zip(*reversed(spread), alike[0], strict=True) if not gone)
+        assert sum(alike[1]) <= sum(alike[0]) and sum(alike[0]) <= 4 * row["groups_resampled"] <= 3 * sum(alike[0])
+        assert row["zero_std_groups"] == sum(alike[1]) / 4 and len(graded.texts) == 32
+        resampled += row["groups_resampled"]
+    assert resampled > 0 and "groups_resampled" not in grpo[0]
 
 
 def test_while_the_critic_warms_up_the_policy_stays(run, tmp_path, base):
