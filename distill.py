@@ -1,21 +1,29 @@
-"""distill.py: what does a model learn from right responses, its own or a better model's?
+"""distill.py: what does a model learn from right responses, a better model's or its own?
 
-    python distill.py --model toy-search --teacher MODEL     distillation: from a stronger model's right responses
-    python distill.py --model toy-search --teacher self      rejection sampling: its own; --rounds 3: expert iteration
-    python distill.py --model toy-search --teacher solver    a toy's solver, which solves every problem
-    python distill.py --model toy-search --teacher FILE      a .jsonl with the columns problem and response
+    python distill.py --model toy-search-5 --teacher solver     distillation: here from a program that solves them all
+    python distill.py --model MODEL --teacher STRONGER          distillation from a model
+    python distill.py --model MODEL --teacher FILE.jsonl        from responses that somebody collected
+    python distill.py --model MODEL --teacher self              rejection sampling; with --rounds 3, expert iteration
 
-Distillation is supervised learning: it makes given responses likelier, token by token,
+Distillation is supervised learning: it makes given responses likelier, token by token (running/supervised.py),
 
     L = - average over responses of   1 / |o|  sum_t log pi(o_t | prompt, o_<t)
 
-which is GRPO's loss (grpo.py) with every advantage 1. What differs is who wrote the response. Reinforcement learning
-and rejection sampling learn from what the model says itself, so they can only make that more frequent. A teacher says
-what the student would not: "Does Reinforcement Learning Really Incentivize Reasoning Capacity..." (2504.13837, its Figure 7)
-finds that RL narrows what a model can solve, and that distillation widens it.
+which is GRPO's loss (grpo.py) with every advantage 1. What differs is who wrote the response:
 
-The problems are those of the training split. Right responses alone are kept, so that a teacher need not be perfect; of a
-FILE all are. Then `python eval.py MODEL RUN` compares the student with what it was.
+    GRPO                 the model, at every step          right ones get likelier, wrong ones less likely
+    expert iteration     the model, at every round         right ones get likelier
+    rejection sampling   the model, once                   right ones get likelier
+    distillation         somebody else                     right ones get likelier
+
+The first three can only make more frequent what the model says by itself now and then. A teacher says what the student
+would not. "Does Reinforcement Learning Really Incentivize Reasoning Capacity..." (2504.13837, its section 4.4 and
+Figure 7) finds that reinforcement learning narrows what a model can solve in many tries, and that distillation widens
+it. Expert iteration is Anthony et al. (1705.08439) and, for language models, STaR (2203.14465, without its hints).
+
+The problems are those of the training split. A model's wrong and truncated responses are dropped, so a teacher need not
+be perfect; of a FILE every response is learned. The run folder holds the student and metrics.jsonl (the loss of each
+step, nats a token). Compare with `python eval.py MODEL RUN`.
 """
 
 import sys
@@ -25,105 +33,133 @@ from random import Random
 
 import data
 import toy
+from engine.masters import adamw
+from engine.memory import check_memory
 from generate import generate, stream
 from rewards import grade_rollouts
 from running import flags, models
-from running.files import BadInput
+from running.files import BadInput, append_log
 from running.flags import flag, pick
-from running.folder import check_folder, empty_folder, read_config, write_config
-from running.warm_up import document, warm_up
+from running.folder import check_folder, empty_folder, save_model, write_config
+from running.supervised import document, fit
 from study.perplexity import read_teacher
-
-ROWS = 512  # completions sampled at once
 
 
 @dataclass
 class Settings:
     """All that defines a run. Each field is a flag of the same name."""
 
-    model: str = flag("toy-search", "the student: as train.py's --model")
-    teacher: str = flag("solver", "self, solver (of a toy), a model, or a .jsonl with problem and response")
+    model: str = flag("toy-search-5", "the student: a toy, a folder or a hub id")
+    teacher: str = flag("solver", "solver (of a toy), self, a model, or a .jsonl with columns problem and response")
     data: str | None = flag(None, "problems to learn from, as train.py's --data; toys have their own")
-    template: str | None = flag(None, "of both models; default as in train.py", choices=data.TEMPLATES)
-    problems: int | None = flag(None, "of the training split, the first ones; default all", least=1)
-    samples: int = flag(16, "the teacher's tries at each problem; those that are right are learned", least=1)
+    template: str | None = flag(None, "of teacher and student; default as in train.py", choices=data.TEMPLATES)
+    samples: int = flag(16, "the teacher's responses to each problem", least=1)
     temperature: float = flag(1.0, "of the teacher", above=0)
     max_new_tokens: int = flag(80, "of the teacher's responses", least=1)
-    rounds: int = flag(1, "of sampling and learning; with --teacher self, from the student as it is then", least=1)
-    steps: int = flag(100, "optimiser steps in a round", least=1)
-    documents_per_step: int = flag(128, "responses in a step", least=1)
-    lr: float = flag(3e-4, "learning rate of AdamW, constant", above=0)
+    rounds: int = flag(1, "of sampling and learning; with --teacher self from the student as it is then", least=1)
+    epochs: int = flag(1, "how often a round learns each response", least=1)
+    documents_per_step: int = flag(128, "responses in an optimiser step", least=1)
+    lr: float | None = flag(None, "learning rate of AdamW, constant; default 1e-3 for a toy, else 1e-5", above=0)
+    lora: int = flag(0, "rank of adapters, as train.py's; 0: none", least=0)
+    gradient_checkpointing: bool = flag(False, "compute layers again in the backward pass: less memory, a third slower")
     micro_tokens: int = flag(2048, "tokens in one pass, to suit memory", least=1)
+    rows: int = flag(512, "responses sampled at once, to suit memory", least=1)
+    allow_code_execution: bool = flag(False, "run programs that the teacher writes; read verify/sandbox.py first")
     seed: int = flag(0, "of every random draw", least=0)
     device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
+    dtype: str = flag("auto", "float32, bfloat16 or auto: bfloat16 on a GPU except for the toy, else float32")
     run: str | None = flag(None, "run folder; default runs/MODEL-from-TEACHER-seedSEED")
 
 
 SWITCHES = {"overwrite": "delete the run in the run folder and start again"}
+NO_MODEL = ("solver", ".jsonl")  # what a teacher that writes without sampling is called, or ends in
+
+
+def distill(s: Settings) -> None:
+    """All rounds, and the student in its folder. Raises BadInput; what can be known at the start, before it writes."""
+    device, dtype = models.resolve_device(s.device, s.dtype)
+    problems = data.load_problems(s.data, "train")
+    data.check_code_execution(problems, s.allow_code_execution)
+    student, tokenizer = models.load_model(s.model, device, dtype)
+    s.template = s.template or data.TEMPLATE_OF.get(s.data) or data.default_template(tokenizer, problems[0].kind)
+    room = models.context_room(student, s.max_new_tokens)
+    prompts = data.encode_prompts(problems, tokenizer, s.template, room)
+    teacher, pairs = None, None
+    if s.teacher.endswith(NO_MODEL):
+        pairs = written_responses(problems, s)
+    elif s.teacher != "self":
+        teacher = models.load_model(s.teacher, device, dtype)
+    adapted = models.add_lora(student, s.lora, s.seed) if s.lora else None
+    sizes = pick(s, "max_new_tokens temperature micro_tokens gradient_checkpointing")
+    at_once = 1 if pairs else max(1, s.rows // s.samples)  # prompts
+    check_memory(
+        student, s.model, max(map(len, prompts)), prompts_per_step=at_once, rollouts_per_prompt=s.samples,
+        reference=False, **sizes,
+    )  # fmt: skip
+    if s.gradient_checkpointing:
+        models.checkpoint_gradients(student)
+    optimizer, run = adamw(student, s.lr), Path(s.run)
+    for number in range(s.rounds):
+        if not s.teacher.endswith(NO_MODEL):
+            pairs = right_responses(*(teacher or (student, tokenizer)), problems, s, number)
+        if number == 0:
+            empty_folder(run)
+            write_config(run, {}, asdict(s))
+        solved = len({problem.prompt for problem, _ in pairs})
+        print(f"Round {number}: {len(pairs):,} responses to {solved:,} of {len(problems):,} problems.")
+        documents = [document(problem, text, tokenizer, s.template) for problem, text in pairs]
+        steps = -(-s.epochs * len(pairs) // s.documents_per_step)
+        sizes = pick(s, "documents_per_step micro_tokens")
+        losses = fit(student, documents, optimizer, steps=steps, seed=s.seed + number, **sizes)
+        append_log(run / "metrics.jsonl", *({"round": number, "loss": loss} for loss in losses))
+    save_model(run, student, adapted, optimizer, tokenizer, {**asdict(s), "eval_data": s.data})
 
 
 def right_responses(teacher, tokenizer, problems: list, s: Settings, number: int) -> list[tuple[data.Problem, str]]:
-    """What a model answers rightly: (problem, response) pairs, of `samples` tries at each problem. number: the round."""
+    """The right ones of a model's `samples` responses to each problem: (problem, response) pairs. number: the round.
+
+    Raises BadInput where there are none.
+    """
     prompts = data.encode_prompts(problems, tokenizer, s.template, models.context_room(teacher, s.max_new_tokens))
-    eos_ids, at_once, found = models.end_tokens(teacher, tokenizer), max(1, ROWS // s.samples), []
+    eos_ids, at_once, found = models.end_tokens(teacher, tokenizer), max(1, s.rows // s.samples), []
     for first in range(0, len(problems), at_once):
         asked = problems[first : first + at_once]
         rollouts = generate(
             teacher, prompts[first : first + at_once], s.samples, s.max_new_tokens,
             temperature=s.temperature, eos_ids=eos_ids, generator=stream(s.seed, "teacher", number, first),
         )  # fmt: skip
-        graded = grade_rollouts(asked, rollouts, tokenizer)
-        for row, (text, right) in enumerate(zip(graded.texts, graded.right, strict=True)):
-            if right and not rollouts.truncated[row]:
-                found.append((asked[row // s.samples], text))
+        graded = grade_rollouts(asked, rollouts, tokenizer, s.allow_code_execution)
+        kept = [row for row, right in enumerate(graded.right) if right and not rollouts.truncated[row]]
+        found += [(asked[row // s.samples], graded.texts[row]) for row in kept]
+    if not found:
+        raise BadInput(f"--teacher {s.teacher}: not one right response; give more --samples, or another teacher")
     return found
 
 
-def given_responses(problems: list, s: Settings) -> list[tuple[data.Problem, str]]:
-    """The responses of a toy's solver, or of a file. Raises BadInput."""
+def written_responses(problems: list, s: Settings) -> list[tuple[data.Problem, str]]:
+    """The responses of a toy's solver, or of a file: (problem, response) pairs. Raises BadInput."""
     if s.teacher == "solver":
         if s.data not in toy.WORLDS:
-            raise BadInput(f"--teacher solver: only the toys have one, not {s.data}; give a model or a .jsonl")
+            raise BadInput(f"--teacher solver: the toys have one, {s.data} has none; give a model or a .jsonl")
         solve, rng = toy.WORLDS[s.data].solve, Random(f"solver-{s.seed}")
         return [(problem, solve(problem.prompt, rng)) for problem in problems for _ in range(s.samples)]
-    rows = read_teacher(Path(s.teacher), problems, number=10**9)
+    rows = read_teacher(Path(s.teacher), problems, s.samples)
     return [(problems[row["problem"]], row["text"]) for row in rows]
-
-
-def distill(s: Settings) -> None:
-    """All rounds; the student is saved in the run folder. Raises BadInput before anything is written."""
-    device, dtype = models.resolve_device(s.device, "float32")
-    problems = data.load_problems(s.data, "train", s.problems)
-    policy, tokenizer = models.load_model(s.model, device, dtype)
-    s.template = s.template or data.TEMPLATE_OF.get(s.data) or data.default_template(tokenizer, problems[0].kind)
-    given = s.teacher == "solver" or s.teacher.endswith(".jsonl")
-    pairs = given_responses(problems, s) if given else None
-    teacher = (
-        (policy, tokenizer) if s.teacher == "self" else None if given else models.load_model(s.teacher, device, dtype)
-    )
-    empty_folder(Path(s.run))
-    for number in range(s.rounds):
-        if not given:
-            pairs = right_responses(*teacher, problems, s, number)
-        if not pairs:
-            raise BadInput(
-                f"--teacher {s.teacher}: no right response to learn from; give more --samples or another teacher"
-            )
-        solved = len({problem.prompt for problem, _ in pairs})
-        print(f"Round {number}: {len(pairs)} right responses to {solved} of {len(problems)} problems.")
-        documents = [document(problem, text, tokenizer, s.template) for problem, text in pairs]
-        warm_up(policy, documents, **pick(s, "lr steps documents_per_step micro_tokens"), seed=s.seed + number)
-    policy.save_pretrained(s.run)
-    tokenizer.save_pretrained(s.run)
-    write_config(Path(s.run), read_config(Path(s.run)), {**asdict(s), "eval_data": s.data})
 
 
 def complete(s: Settings) -> None:
     """Raise BadInput for what cannot work, and fill in what was left open."""
     flags.check(s)
+    world = toy.world_of(s.model)
     s.data = s.data or models.own_data(s.model)
     if s.data is None:
         raise BadInput(f"--model {s.model} needs --data: arithmetic, gsm8k, math or a .jsonl file")
+    if world and s.data != world:
+        raise BadInput(f"--data {s.data}: this toy model reads problems of {world} only; give another --model")
+    if s.rounds > 1 and s.teacher.endswith(NO_MODEL):
+        raise BadInput(f"--rounds {s.rounds}: the responses of {s.teacher} stay the same; give --epochs")
+    s.lr = s.lr or (1e-3 if world else 1e-5)
+    s.dtype = "float32" if world and s.dtype == "auto" else s.dtype
     s.run = s.run or f"runs/{Path(s.model).name}-from-{Path(s.teacher).stem}-seed{s.seed}"
 
 
@@ -132,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings, _, switches = flags.parse(Settings, argv, "distill.py", "Learn from right responses.", None, SWITCHES)
         complete(settings)
-        check_folder(Path(settings.run), "overwrite" in switches)
+        check_folder(Path(settings.run), "overwrite" in switches, "")
         distill(settings)
     except BadInput as error:
         print(f"distill.py: {error}", file=sys.stderr)

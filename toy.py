@@ -188,7 +188,7 @@ def chain_documents(rng: random.Random, number: int, progress: float) -> list[tu
 
 # --- the search world -----------------------------------------------------------------------------------------------
 
-NUMBERS, LOWEST_TARGET = 4, 10  # of a puzzle; each number is 1..9
+NUMBERS, LOWEST_TARGET = 4, 10  # of a puzzle, unless it says otherwise; each number is 1..9
 FAILED = 0.3  # share of the documents, in the last fifth of the training, that do not care for the target
 
 
@@ -229,29 +229,30 @@ def search_chance(prompt: str) -> float:
     return results[target] / results.total()
 
 
-def make_puzzle(rng: random.Random, split: str) -> tuple[str, str]:
-    """(prompt, a solution) of a random puzzle of that split. Its target is what a random chain ends in."""
+def make_puzzle(rng: random.Random, split: str, count: int = NUMBERS) -> tuple[str, str]:
+    """(prompt, a solution) of a random puzzle of `count` numbers of that split. Its target is what a random chain ends
+    in."""
     while True:
-        numbers = [rng.randint(1, 9) for _ in range(NUMBERS)]
+        numbers = [rng.randint(1, 9) for _ in range(count)]
         solution, target = random_search(numbers, rng)
         # Whatever the order of the numbers, it is the same puzzle.
         if target >= LOWEST_TARGET and split_of(f"{sorted(numbers)}:{target}") == split:
             return f"{','.join(map(str, numbers))}:{target} ", solution
 
 
-def make_puzzles(split: str, limit: int, seed: int = 0) -> list[tuple[str, str]]:
+def make_puzzles(split: str, limit: int, seed: int = 0, count: int = NUMBERS) -> list[tuple[str, str]]:
     """`limit` different (prompt, answer) pairs of a split. The answer is what verify.answers.search_equal checks by."""
     rng, puzzles = random.Random(f"search-{split}-{seed}"), {}
     while len(puzzles) < limit:
-        prompt, _ = make_puzzle(rng, split)
+        prompt, _ = make_puzzle(rng, split, count)
         numbers, target = puzzle_of(prompt)
         puzzles.setdefault((*sorted(numbers), target), (prompt, json.dumps({"target": target, "nums": numbers})))
     return list(puzzles.values())
 
 
-def search_documents(rng: random.Random, number: int, progress: float) -> list[tuple[str, str]]:
+def search_documents(rng: random.Random, number: int, progress: float, count: int = NUMBERS) -> list[tuple[str, str]]:
     """What the base model reads: solved puzzles, and in the last fifth also blind searches, which mostly miss."""
-    documents = [make_puzzle(rng, "train") for _ in range(number)]
+    documents = [make_puzzle(rng, "train", count) for _ in range(number)]
     if progress < 0.8:
         return documents
     missed = [(prompt, random_search(puzzle_of(prompt)[0], rng)[0]) for prompt, _ in documents]
@@ -329,8 +330,15 @@ WORLDS = {
         base_model={**BASE_MODEL, "steps": 600, "documents_per_step": 128},
     ),
 }
+# Five numbers, and a base model that has read little: there, 256 tries do not solve every puzzle, so that one sees what
+# widens the set of those that can be solved (distill.py).
+WORLDS["toy-search-5"] = WORLDS["toy-search"]._replace(
+    make_problems=partial(make_puzzles, count=5),
+    documents=partial(search_documents, count=5),
+    base_model={**WORLDS["toy-search"].base_model, "steps": 250},
+)
 # Name for --model -> (its world, what differs from the world's base model).
-BASES = {"toy": ("toy", {}), "toy-weak": ("toy", {"steps": 250}), "toy-search": ("toy-search", {})}
+BASES = {world: (world, {}) for world in WORLDS} | {"toy-weak": ("toy", {"steps": 250})}
 
 
 def make_tokenizer(world: str = "toy") -> Qwen2Tokenizer:

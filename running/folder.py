@@ -16,17 +16,16 @@ from engine.masters import write_back
 from running.files import BadInput, read_log, replace_text
 
 
-def check_folder(run: Path, overwrite: bool) -> None:
-    """Raise BadInput if the run folder holds anything that a new run must not touch."""
+def check_folder(
+    run: Path, overwrite: bool, resume: str = "go on with it by --resume (and --steps beyond its own), "
+) -> None:
+    """Raise BadInput if the run folder holds anything that a new run must not touch. resume: how to go on with it."""
     if not run.exists() or (run.is_dir() and not any(run.iterdir())):
         return
     if "minreason" not in read_config(run):
         raise BadInput(f"--run {run}: is there already and is not a run; choose another folder")
     if not overwrite:
-        raise BadInput(
-            f"--run {run}: holds a run already; go on with it by --resume (and --steps beyond its own), delete it by "
-            "--overwrite, or give another folder"
-        )
+        raise BadInput(f"--run {run}: holds a run already; {resume}delete it by --overwrite, or give another folder")
 
 
 def empty_folder(run: Path) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 import transformers
 
 import data
-from running import arithmetic, gguf_files, warm_up
+from engine.masters import adamw
+from running import arithmetic, gguf_files, supervised
 from running.files import BadInput, made_once
 from running.models import hub_answers
 
@@ -36,7 +37,7 @@ def base_model(name: str, folder: str | Path = "runs", seed: int = 0) -> Path:
     base = made_once(folder, "smollm2", [HUB_ID, FILE], [Path(gguf_files.__file__)], load_base)
     if name == "smollm2":
         return base
-    sources = [Path(module.__file__) for module in (arithmetic, warm_up)] + [Path(__file__)]
+    sources = [Path(module.__file__) for module in (arithmetic, supervised)] + [Path(__file__)]
     return made_once(folder, name, [WARM_UP, data.TEMPLATES["qa"], seed], sources, partial(warm_base, base, seed))
 
 
@@ -64,11 +65,11 @@ def warm_base(base: Path, seed: int) -> tuple:
     """(model, tokenizer) after one pass over the documents: 6 steps of 8."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, local_files_only=True)
     policy = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="float32", local_files_only=True).eval()
-    number, settings = WARM_UP["documents"], {name: WARM_UP[name] for name in ("documents_per_step", "lr")}
+    number, at_once = WARM_UP["documents"], WARM_UP["documents_per_step"]
     documents = [
-        warm_up.document(data.Problem(prompt, "", "number"), response, tokenizer, "qa")
+        supervised.document(data.Problem(prompt, "", "number"), response, tokenizer, "qa")
         for prompt, response in arithmetic.documents(number, seed)
     ]
-    steps = number // settings["documents_per_step"]
-    warm_up.warm_up(policy, documents, steps=steps, seed=seed, **settings)
+    optimizer = adamw(policy, WARM_UP["lr"])
+    supervised.fit(policy, documents, optimizer, steps=number // at_once, documents_per_step=at_once, seed=seed)
     return policy, tokenizer

@@ -11,11 +11,12 @@ from conftest import tiny_model
 import data
 import toy
 import train
+from engine.masters import adamw
 from rewards import reasoning_pattern
 from running import arithmetic, smollm2
 from running.files import BadInput
 from running.models import load_model
-from running.warm_up import document, padded, warm_up
+from running.supervised import document, fit, padded
 
 # --- problems -------------------------------------------------------------------------------------------------------
 
@@ -119,7 +120,7 @@ def mean_loss(policy, documents) -> float:
 def test_the_warm_up_minimises_the_loss_of_the_responses_alone():
     policy = tiny_model("qwen2")
     before = mean_loss(policy, DOCUMENTS)
-    losses = warm_up(policy, DOCUMENTS, lr=1e-2, steps=20, documents_per_step=4, micro_tokens=12)
+    losses = fit(policy, DOCUMENTS, adamw(policy, 1e-2), steps=20, documents_per_step=4, micro_tokens=12)
     assert losses[0] == pytest.approx(before, abs=1e-4)  # micro-batches and padding change nothing
     assert mean_loss(policy, DOCUMENTS) < before - 1
     assert losses[-1] < losses[0] - 1
@@ -127,8 +128,8 @@ def test_the_warm_up_minimises_the_loss_of_the_responses_alone():
 
 def test_documents_come_in_epochs_that_the_seed_shuffles():
     def losses(seed, number=4):  # at a learning rate of 0 a loss says which document a step had
-        settings = {"lr": 0.0, "documents_per_step": 1, "steps": number}
-        return [round(loss, 4) for loss in warm_up(tiny_model("qwen2"), DOCUMENTS, seed=seed, **settings)]
+        policy, settings = tiny_model("qwen2"), {"documents_per_step": 1, "steps": number}
+        return [round(loss, 4) for loss in fit(policy, DOCUMENTS, adamw(policy, 0.0), seed=seed, **settings)]
 
     each = sorted(round(mean_loss(tiny_model("qwen2"), [one]), 4) for one in DOCUMENTS)
     assert sorted(losses(0)) == pytest.approx(each, abs=2e-4)

@@ -1,9 +1,9 @@
-"""warm_up.py: how does a model learn a form from examples? Supervised learning, on the responses alone.
+"""supervised.py: how does a model learn from examples? By making their responses likelier, and nothing else.
 
     L = - average over documents of   1 / |o|  sum_t log pi(o_t | prompt, o_<t)
 
-It is the first stage of most recipes for reasoning models: reinforcement learning can only select among what the model
-already writes. The same log-probabilities and weights as in grpo.py, with each advantage 1 and no ratio.
+The same log-probabilities and weights as in grpo.py, with each advantage 1 and no ratio. distill.py learns this way
+from a teacher, and running/smollm2.py teaches a model the form of an answer.
 """
 
 import torch
@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 import data
 from engine.head import micro_batches
-from engine.masters import adamw
 from grpo import loss_weights, optimizer_step, token_logps
 
 
@@ -33,11 +32,11 @@ def padded(documents: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, 
     return token_ids, mask
 
 
-def warm_up(
+def fit(
     policy,
     documents: list[tuple[list[int], list[int]]],
+    optimizer,
     *,
-    lr: float,
     steps: int,
     documents_per_step: int,
     seed: int = 0,
@@ -45,13 +44,13 @@ def warm_up(
 ) -> list[float]:
     """Train the policy on (prompt, response) documents, in place; returns each step's loss, nats a token.
 
-    AdamW without weight decay at a constant learning rate. Documents come in shuffled epochs that depend on the seed
-    alone. micro_tokens: tokens in one pass, to suit memory: nothing else depends on it.
+    Documents come in shuffled epochs that depend on the seed alone. micro_tokens: tokens in one pass, to suit memory:
+    nothing else depends on it.
     """
-    optimizer, generator, losses = adamw(policy, lr), torch.Generator().manual_seed(seed), []
+    generator, losses = torch.Generator().manual_seed(seed), []
     epochs = -(-steps * documents_per_step // len(documents))
     order = torch.cat([torch.randperm(len(documents), generator=generator) for _ in range(epochs)]).tolist()
-    bar = tqdm(range(steps), desc="warm-up", unit="step")
+    bar = tqdm(range(steps), desc="learn", unit="step")
     for step in bar:
         chosen = order[step * documents_per_step : (step + 1) * documents_per_step]
         token_ids, mask = (x.to(policy.device) for x in padded([documents[i] for i in chosen]))  # [N, S]
