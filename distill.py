@@ -33,6 +33,7 @@ from random import Random
 
 import data
 import toy
+from data import TEMPLATES
 from engine.masters import adamw
 from engine.memory import check_memory
 from generate import generate, stream
@@ -52,7 +53,7 @@ class Settings:
     model: str = flag("toy-search-5", "the student: a toy, a folder or a hub id")
     teacher: str = flag("solver", "solver (of a toy), self, a model, or a .jsonl with columns problem and response")
     data: str | None = flag(None, "problems to learn from, as train.py's --data; toys have their own")
-    template: str | None = flag(None, "of teacher and student; default as in train.py", choices=data.TEMPLATES)
+    template: str | None = flag(None, "of teacher and student; default as in train.py", choices=TEMPLATES)
     samples: int = flag(16, "the teacher's responses to each problem", least=1)
     temperature: float = flag(1.0, "of the teacher", above=0)
     max_new_tokens: int = flag(80, "of the teacher's responses", least=1)

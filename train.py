@@ -38,6 +38,7 @@ from tqdm import tqdm
 
 import data
 import eval as evaluation
+import passk
 from algorithms import ADVANTAGES, ALGORITHMS, advantages_of, overlong_penalty, replaced, without_spread
 from data import TEMPLATES
 from engine.head import annotate
@@ -60,6 +61,7 @@ from study.folder import forget
 
 AVERAGES = ("sequence", "token", "constant", "sum")  # of the loss: grpo.loss_weights
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
+LOOKS = 16  # samples of a held-out problem in a look while training
 SAMPLES_EVERY = 10  # steps between two looks at what the model says, in samples.jsonl
 
 
@@ -136,6 +138,8 @@ class Settings:
     eval: str = flag("samples", "draw --eval-samples, or one greedy completion (papers)", choices=("samples", "greedy"))
     eval_samples: int | None = flag(None, "per held-out problem; default 64 on the toy, else 8; 0: no study", least=0)
     eval_limit: int | None = flag(None, "held-out problems; default 180, with --eval greedy all", least=0)
+    eval_every: int = flag(0, "steps between two looks at the held-out problems while training; 0: none", least=0)
+    keep_checkpoints: bool = flag(False, "keep the model of each such look, in checkpoint-STEP of the run folder")
 
 
 class Parts(NamedTuple):
@@ -151,6 +155,7 @@ class Parts(NamedTuple):
     reward_weights: dict[str, float]  # by name
     problems: list[data.Problem]
     prompts: list[list[int]]  # the problems as tokens
+    held_out: list[tuple[data.Problem, list[int]]]  # problems, with their prompts, that are not trained on
     eos_ids: list[int]  # any of them ends a completion
 
 
@@ -202,14 +207,13 @@ def step(number: int, parts: Parts, s: Settings) -> tuple[Graded, dict[str, torc
     return graded, rewards, advantages, {**measured, **seconds}
 
 
-def sample(chosen: list[int], key: tuple, parts: Parts, s: Settings, greedy: bool = False) -> Rollouts:
-    """Rollouts of the chosen problems; with greedy, the likeliest completion of each (G = 1). key: of the random
-    numbers."""
+def sample(chosen: list[int], key: tuple, parts: Parts, s: Settings, **changes) -> Rollouts:
+    """Rollouts of the chosen problems. key: of their random numbers; changes: of what `generate` is told here."""
     # No top-p: rollouts would come from a cut-off distribution, while the loss trains the whole one.
-    return generate(
-        parts.policy, [parts.prompts[i] for i in chosen], 1 if greedy else s.rollouts_per_prompt, s.max_new_tokens,
-        temperature=0.0 if greedy else s.temperature, eos_ids=parts.eos_ids, generator=stream(s.seed, "rollouts", *key),
-    )  # fmt: skip
+    options = {"rollouts_per_prompt": s.rollouts_per_prompt, "temperature": s.temperature, **changes}
+    options |= {"max_new_tokens": s.max_new_tokens, "eos_ids": parts.eos_ids}
+    prompts = [parts.prompts[i] for i in chosen]
+    return generate(parts.policy, prompts, **options, generator=stream(s.seed, "rollouts", *key))
 
 
 def grade(
@@ -248,7 +252,8 @@ def expectations(number: int, chosen: list[int], rollouts: Rollouts, parts: Part
         ref_logps = log_probabilities(parts.ref_policy, rollouts, s.temperature, s.micro_tokens)
         found["cost"] = s.kl * kl(rollouts.logps, ref_logps, "k1")  # [N, S]
     if s.advantage == "greedy":
-        _, found["greedy"] = grade(chosen, sample(chosen, key, parts, s, greedy=True), key, parts, s)
+        likeliest = sample(chosen, key, parts, s, rollouts_per_prompt=1, temperature=0.0)
+        _, found["greedy"] = grade(chosen, likeliest, key, parts, s)  # [B, 1]
     if parts.critic:
         found |= {"values": values_of(parts.critic[0], rollouts, s.micro_tokens), "lam": s.gae_lambda}
     return found
@@ -308,11 +313,12 @@ def train(settings: Settings, resume: bool) -> None:
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
     for number in bar:
         parts.optimizer.param_groups[0]["lr"] = lr = learning_rate(number, **pick(settings, "lr warmup schedule steps"))
+        looked = look_at_held_out(number, parts, settings)
         graded, rewards, advantages, measured = step(number, parts, settings)
 
         # Several rewards are logged as the weighted sum that a reader has in mind; what trains are the advantages.
         total = sum(parts.reward_weights[name] * values for name, values in rewards.items())  # [B, G]
-        metrics = {"step": number, "lr": lr, **describe(graded, rewards, total, advantages, measured)}
+        metrics = {"step": number, "lr": lr, **describe(graded, rewards, total, advantages, measured), **looked}
         append_log(run / "metrics.jsonl", metrics)
         bar.set_postfix_str(progress(metrics))
         warn(metrics, warned)
@@ -338,7 +344,7 @@ def prepare(s: Settings) -> Parts:
     """
     device, dtype = models.resolve_device(s.device, s.dtype)
     problems = data.load_problems(s.data, "train")
-    held_out = data.load_problems(s.eval_data, "test", s.eval_limit) if study_is_due(s) else []
+    held_out = data.load_problems(s.eval_data, "test", s.eval_limit) if study_is_due(s) or s.eval_every else []
     data.check_code_execution(problems + held_out, s.allow_code_execution)
     if len(problems) < s.prompts_per_step:
         has = f"{s.data} has only {len(problems)} problems"
@@ -346,7 +352,8 @@ def prepare(s: Settings) -> Parts:
     policy, tokenizer = models.load_model(s.model, device, dtype)
     s.template = s.template or data.default_template(tokenizer, problems[0].kind)
     room = models.context_room(policy, s.max_new_tokens)
-    prompts = data.encode_prompts(problems + held_out, tokenizer, s.template, room)[: len(problems)]
+    prompts = data.encode_prompts(problems + held_out, tokenizer, s.template, room)
+    prompts, held_out_prompts = prompts[: len(problems)], prompts[len(problems) :]
 
     reward_model = load_reward_model(s.reward_model, device, dtype) if s.reward_model else None
     critic = Critic(policy) if s.advantage == "critic" else None  # before the adapters, which are the policy's alone
@@ -368,11 +375,34 @@ def prepare(s: Settings) -> Parts:
     return Parts(
         policy, ref_policy, adamw(policy, s.lr), (critic, adamw(critic, s.critic_lr)) if critic else None,
         tokenizer, adapted, reward_model, reward_weights(s.reward),
-        problems, prompts, models.end_tokens(policy, tokenizer),
+        problems, prompts, list(zip(held_out, held_out_prompts, strict=True)), models.end_tokens(policy, tokenizer),
     )  # fmt: skip
 
 
-# --- before and after -----------------------------------------------------------------------------------------------
+# --- held-out problems ----------------------------------------------------------------------------------------------
+
+
+def look_at_held_out(number: int, parts: Parts, s: Settings) -> dict[str, float]:
+    """With --eval-every: pass@1 and pass@16 on the held-out problems, before this step; and the model, kept.
+
+    The random numbers are the same each time, so that two looks differ by the policies alone.
+    """
+    if not s.eval_every or number % s.eval_every:
+        return {}
+    right = []  # of LOOKS samples of each problem
+    for first in range(0, len(parts.held_out), s.prompts_per_step):
+        problems, prompts = zip(*parts.held_out[first : first + s.prompts_per_step], strict=True)
+        rollouts = generate(
+            parts.policy, list(prompts), LOOKS, s.max_new_tokens,
+            temperature=s.temperature, eos_ids=parts.eos_ids, generator=stream(s.seed, "held-out", first),
+        )  # fmt: skip
+        graded = grade_rollouts(list(problems), rollouts, parts.tokenizer, s.allow_code_execution)
+        right += graded.groups(graded.right).sum(dim=1).tolist()
+    if s.keep_checkpoints:
+        parts.policy.save_pretrained(Path(s.run) / f"checkpoint-{number}")
+        parts.tokenizer.save_pretrained(Path(s.run) / f"checkpoint-{number}")
+    once, often = passk.curve(LOOKS, [int(count) for count in right], [1, LOOKS]).tolist()
+    return {"eval_accuracy": once, f"eval_pass@{LOOKS}": often}
 
 
 def study_is_due(settings: Settings) -> bool:

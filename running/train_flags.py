@@ -43,7 +43,7 @@ REAL = {
 }
 SMOLLM2 = {**REAL, "prompts_per_step": 8, "max_new_tokens": 48, "lr": 5e-6}
 # What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
-HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit"}
+HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit", "eval_every", "keep_checkpoints"}
 HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}
 
 
@@ -140,6 +140,11 @@ def complete(settings) -> None:
         same = {name: name for name in (*toy.WORLDS, "arithmetic", "gsm8k")}
         own = settings.data if settings.data.startswith(data.GYM) else None
         settings.eval_data = {**same, "math": "math500"}.get(settings.data, own)
+    if settings.eval_every and (not settings.eval_data or settings.eval_limit == 0):
+        raise BadInput("--eval-every: needs held-out problems; give --eval-data, and an --eval-limit above 0")
+    if settings.keep_checkpoints and (settings.lora or not settings.eval_every):
+        why = "adapters would have to be merged for it; leave out --lora" if settings.lora else "give --eval-every too"
+        raise BadInput(f"--keep-checkpoints: {why}")
     settings.template = settings.template or data.TEMPLATE_OF.get(settings.data)
     if settings.run is None:
         made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"

@@ -17,13 +17,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import bench
+import data
 import eval as evaluation
 import grpo
 import rewards
 import toy
 import train
 from engine import head, memory
-from generate import generate
+from generate import generate, stream
 from running import toy_reward_model
 from running.flags import shown
 from running.logs import pairwise_accuracy
@@ -685,3 +686,29 @@ def test_settings_stay_in_the_programs():
             if isinstance(node, ast.Import | ast.ImportFrom):
                 modules = {getattr(node, "module", None), *(alias.name for alias in node.names)}
                 assert not modules & {"train", "eval", "bench"}, f"{path} imports a program"
+
+
+def test_looks_at_held_out_problems_while_training(base, tmp_path, no_pictures, monkeypatch):
+    """A look is pass@1 and pass@16 of the policy before that step, and the checkpoint is that policy."""
+    flags = f"--model {base} --data toy --eval-data toy --prompts-per-step 4 --rollouts-per-prompt 4 --lr 1e-3"
+    flags += f" --max-new-tokens 30 --eval-samples 0 --eval-limit 6 --steps 5 --run {tmp_path / 'run'}"
+    assert train.main([*flags.split(), "--eval-every", "2", "--keep-checkpoints"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert ["eval_accuracy" in row for row in rows] == [True, False, True, False, True]
+    problems = data.load_problems("toy", "test", 6)
+    for number in (0, 2, 4):
+        policy, tokenizer = train.models.load_model(str(tmp_path / "run" / f"checkpoint-{number}"))
+        right = []
+        for first in (0, 4):  # four problems at a time, as in a step
+            asked = problems[first : first + 4]
+            prompts = [data.encode_prompt(problem, tokenizer, "plain") for problem in asked]
+            eos = train.models.end_tokens(policy, tokenizer)
+            rollouts = generate(policy, prompts, 16, 30, eos_ids=eos, generator=stream(0, "held-out", first))
+            texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rollouts.completions()]
+            right += [f"\\boxed{{{asked[i // 16].answer}}}" in text for i, text in enumerate(texts)]
+        counts = [sum(right[i : i + 16]) for i in range(0, 96, 16)]
+        assert rows[number]["eval_accuracy"] == pytest.approx(sum(counts) / 96)
+        assert rows[number]["eval_pass@16"] == pytest.approx(sum(count > 0 for count in counts) / 6)
+    before = [weight.clone() for weight in train.models.load_model(str(base))[0].parameters()]
+    kept = [train.models.load_model(str(tmp_path / "run" / f"checkpoint-{n}"))[0].parameters() for n in (0, 2)]
+    assert [all(map(torch.equal, before, weights)) for weights in kept] == [True, False]
