@@ -89,7 +89,10 @@ def distill(s: Settings) -> None:
     if s.teacher.endswith(NO_MODEL):
         pairs = written_responses(problems, s)
     elif s.teacher != "self":
-        teacher = models.load_model(s.teacher, device, dtype)
+        try:
+            teacher = models.load_model(s.teacher, device, dtype)
+        except BadInput as error:
+            raise BadInput(str(error).replace("--model", "--teacher", 1)) from None
     adapted = models.add_lora(student, s.lora, s.seed) if s.lora else None
     sizes = pick(s, "max_new_tokens temperature micro_tokens gradient_checkpointing")
     at_once = 1 if pairs else max(1, s.rows // s.samples)  # prompts
