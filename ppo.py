@@ -12,7 +12,7 @@ With gamma = lambda = 1, as "The Climb Carves Wisdom..." (2505.22653) trains, A_
 on, minus V_t. A smaller lambda trusts the critic more: less noise, and the critic's errors.
 
 The critic is a copy of the starting policy with one output in place of its vocabulary, so PPO takes about twice the
-memory of GRPO and half as much time again. It knows nothing at first: --critic-warmup steps train it alone.
+memory of GRPO. It knows nothing at first: --critic-warmup steps train it alone.
 
 All per-token tensors are [N, S]. A value stands at the token that it is the value before.
 """
@@ -46,15 +46,16 @@ class Critic(torch.nn.Module):
 def values_of(critic: Critic, rollouts, micro_tokens: int) -> torch.Tensor:
     """The critic's values of generate.Rollouts, [N, S]."""
     values = torch.zeros(rollouts.mask.shape, device=rollouts.mask.device)
-    for batch, width in batches(rollouts, micro_tokens):
+    for batch, width in batches(rollouts, torch.arange(len(values)), micro_tokens):
         values[batch, :width] = critic(rollouts.token_ids[batch, :width], rollouts.mask[batch, :width])
     return values
 
 
-def batches(rollouts, micro_tokens: int):
-    """(rows, their width) of each micro-batch."""
+def batches(rollouts, rows: torch.Tensor, micro_tokens: int) -> list[tuple[torch.Tensor, int]]:
+    """(numbers of rows, their width) of each micro-batch of these rows."""
     lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
-    return [(batch, int(lengths[batch].max())) for batch in micro_batches(lengths, micro_tokens)]
+    parts = [rows[part.cpu()] for part in micro_batches(lengths[rows], micro_tokens)]
+    return [(part, int(lengths[part].max())) for part in parts]
 
 
 def gae(
@@ -96,20 +97,23 @@ def update_critic(
     updates: int = 1,
     micro_tokens: int = 8192,
 ) -> dict[str, float | None]:
-    """Take `updates` optimiser steps towards the returns; returns metrics.
+    """Take `updates` optimiser steps towards the returns, each on its share of the rollouts; returns metrics.
 
-    explained_variance is 1 - Var(R - V) / Var(R) over the step's tokens, with the values from before: 0 for a critic
-    that says the same everywhere, 1 for a perfect one, None where all returns are equal. value_loss is that of the last
-    update, per token.
+    value_loss is the mean of theirs, per token. explained_variance is 1 - Var(R - V) / Var(R) over the step's tokens,
+    with the values from before: 0 for a critic that says the same everywhere, 1 for a perfect one, None where all
+    returns are equal.
     """
-    mask, total = rollouts.mask, rollouts.mask.sum()
-    for _ in range(updates):
-        loss = 0.0
-        for batch, width in batches(rollouts, micro_tokens):
+    mask, losses = rollouts.mask, []
+    updates = min(updates, len(mask))
+    for first in range(updates):
+        rows = torch.arange(first, len(mask), updates)  # some of the rollouts of each prompt
+        losses.append(0.0)
+        for batch, width in batches(rollouts, rows, micro_tokens):
             part = [x[batch, :width] for x in (old_values, returns, mask)]
-            share = value_loss(critic(rollouts.token_ids[batch, :width], part[2]), *part, clip) / total
-            share.backward()
-            loss += share.item()
+            loss = value_loss(critic(rollouts.token_ids[batch, :width], part[2]), *part, clip) / mask[rows].sum()
+            loss.backward()
+            losses[-1] += loss.item()
         optimizer_step(optimizer)
     spread, left = (x[mask.bool()].var().item() for x in (returns, returns - old_values))
-    return {"value_loss": loss, "explained_variance": 1 - left / spread if spread > 0 else None}
+    explained = 1 - left / spread if spread > 0 else None
+    return {"value_loss": sum(losses) / updates, "explained_variance": explained}

@@ -24,8 +24,7 @@ Every random draw is a function of the seed and the step alone. So a resumed run
 it is bit for bit the run that was never interrupted.
 
 Differs from the papers: nothing here is distributed, and there is one optimiser step per batch unless
---updates-per-step says more. The noisy-reward paper (2505.22653) trains PPO with a critic; here its rewards train GRPO.
-Defaults suit the toy; the papers' own settings are in recipes.py.
+--updates-per-step says more. Defaults suit the toy; the papers' own settings are in recipes.py.
 """
 
 import sys
@@ -107,7 +106,7 @@ class Settings:
     resample: int = flag(0, "rounds of other prompts in place of groups that are all alike (DAPO)", least=0)
     critic_lr: float | None = flag(None, "default 5 times --lr (noisy rewards 5e-6 and 1e-6)", above=0)
     critic_warmup: int = flag(0, "first steps that train the critic alone (noisy rewards 20)", least=0)
-    critic_updates: int = flag(4, "optimiser steps of the critic in a step (noisy rewards 4)", least=1)
+    critic_updates: int = flag(4, "of the critic in a step, each on its share of the batch (noisy rewards 4)", least=1)
     gae_lambda: float = flag(1.0, "1: return minus value; less trusts the critic more (papers 1)", least=0, most=1)
     # A step: B prompts, G rollouts of each. The product is the batch; a larger G gives each prompt a better comparison,
     # a larger B more problems.

@@ -1,5 +1,6 @@
 """The eight algorithms: their advantages on cases worked by hand, their losses against slow loops and against TRL."""
 
+import dataclasses
 import json
 from collections import defaultdict
 from types import SimpleNamespace
@@ -290,6 +291,27 @@ def test_micro_batches_of_the_critic_change_nothing(qwen2):
         metrics = ppo.update_critic(critic, optimizer, rollouts, target, values, updates=2, micro_tokens=micro_tokens)
         found.append([*metrics.values(), *ppo.values_of(critic, rollouts, micro_tokens).flatten().tolist()])
     assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
+def test_each_update_of_the_critic_has_its_share_of_the_rollouts(qwen2):
+    rollouts = generate(qwen2, [[3, 4], [5], [6]], 4, 6, eos_ids=[1], generator=stream(0))
+    returns_, critics, losses = rollouts.mask * torch.arange(12.0)[:, None], [], []
+    whole = rollouts, returns_
+    halves = []
+    for first in (0, 1):
+        some = {name: values[first::2] for name, values in vars(rollouts).items()}
+        halves.append((dataclasses.replace(rollouts, **some), returns_[first::2]))
+    for parts, updates in (([whole], 2), (halves, 1)):
+        critic = ppo.Critic(qwen2)
+        optimizer = train.adamw(critic, 1e-2)
+        found = [
+            ppo.update_critic(critic, optimizer, part, aim, torch.zeros(aim.shape), updates=updates)["value_loss"]
+            for part, aim in parts
+        ]
+        losses.append(sum(found) / len(found))
+        critics.append(ppo.values_of(critic, rollouts, 10_000))
+    assert losses[0] == pytest.approx(losses[1])
+    torch.testing.assert_close(critics[0], critics[1])
 
 
 # --- in train.py ----------------------------------------------------------------------------------------------------
