@@ -60,7 +60,7 @@ class Settings:
     rounds: int = flag(1, "of sampling and learning; with --teacher self from the student as it is then", least=1)
     epochs: int = flag(1, "how often a round learns each response", least=1)
     documents_per_step: int = flag(128, "responses in an optimiser step", least=1)
-    lr: float | None = flag(None, "learning rate of AdamW, constant; default 1e-3 for a toy, else 1e-5", above=0)
+    lr: float | None = flag(None, "learning rate of AdamW, constant; default 3e-4 for a toy, else 1e-5", above=0)
     lora: int = flag(0, "rank of adapters, as train.py's; 0: none", least=0)
     gradient_checkpointing: bool = flag(False, "compute layers again in the backward pass: less memory, a third slower")
     micro_tokens: int = flag(2048, "tokens in one pass, to suit memory", least=1)
@@ -162,7 +162,7 @@ def complete(s: Settings) -> None:
         raise BadInput(f"--data {s.data}: this toy model reads problems of {world} only; give another --model")
     if s.rounds > 1 and s.teacher.endswith(NO_MODEL):
         raise BadInput(f"--rounds {s.rounds}: the responses of {s.teacher} stay the same; give --epochs")
-    s.lr = s.lr or (1e-3 if world else 1e-5)
+    s.lr = s.lr or (3e-4 if world else 1e-5)
     s.dtype = "float32" if world and s.dtype == "auto" else s.dtype
     s.run = s.run or f"runs/{Path(s.model).name}-from-{Path(s.teacher).stem}-seed{s.seed}"
 

@@ -8,8 +8,9 @@ A recipe is a flat dict of train.py's flags. Intuitor is 2505.19590, noisy rewar
 Where paper and code disagree: Intuitor's KL weight is 0.005 in its section 4, its Table 3 and its released settings,
 and 0.0005 in its Table 7; 0.005 is taken. Its trainer averages the loss over tokens, and its eq. 5 over rollouts first;
 the trainer is followed. Its hidden top_k of 50 is left out. Noisy rewards trains PPO with a critic on the 57 K problems
-of Open-Reasoner-Zero; here it is GRPO, on MATH (or what --data names). Both papers evaluate greedily on all 500
-problems of MATH-500, and so does the study after these recipes (--eval greedy); their graders are others than ours.
+of Open-Reasoner-Zero: noisy-ppo-7b is that on MATH (or what --data names), without the entropy bonus of 0.001 that its
+code has and its paper does not mention; the others are GRPO. Both papers evaluate greedily on all 500 problems of
+MATH-500, and so does the study after these recipes (--eval greedy); their graders are others than ours.
 """
 
 # Intuitor, appendix A.1 and Table 7, and its released settings: 1.5B and 3B
@@ -54,6 +55,8 @@ NOISY = {
     "loss_average": "token",
     "eval": "greedy",  # as released
 }
+# Its critic, trained alone for the first 20 of the 150 steps
+NOISY_CRITIC = {"algorithm": "ppo", "steps": 150, "critic_warmup": 20, "critic_lr": 5e-6}
 # Prompts as Intuitor asks, by size: its appendix B.1
 QWEN_1B = {"model": "Qwen/Qwen2.5-1.5B", "template": "intuitor"}
 QWEN_3B = {"model": "Qwen/Qwen2.5-3B", "template": "intuitor-boxed-stop"}
@@ -90,6 +93,7 @@ RECIPES = {  # behind each: where it is from, and the greedy MATH-500 accuracy t
     },
     # Noisy rewards, section 2: the highest accuracy on the way, not the last one: .720 (without noise .759)
     "noisy-7b": {"reward": "correct", "flip": 0.4, **NOISY},
+    "noisy-ppo-7b": {"reward": "correct", "flip": 0.4, **NOISY, **NOISY_CRITIC},  # .720, with the paper's algorithm
     # The same, RPR alone: .702. Unclear is the divisor behind it: 20 as in the released code, or 40 as in the paper.
     "rpr-7b": {"reward": "rpr", "rpr_divisor": 20.0, **NOISY},
     # What these taught the toy: docs/results.md

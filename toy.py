@@ -338,7 +338,10 @@ WORLDS["toy-search-5"] = WORLDS["toy-search"]._replace(
     base_model={**WORLDS["toy-search"].base_model, "steps": 250},
 )
 # Name for --model -> (its world, what differs from the world's base model).
-BASES = {world: (world, {}) for world in WORLDS} | {"toy-weak": ("toy", {"steps": 250})}
+BASES = {world: (world, {}) for world in WORLDS} | {
+    "toy-weak": ("toy", {"steps": 250}),
+    "toy-search-5-strong": ("toy-search-5", {"steps": 1000}),  # a teacher
+}
 
 
 def make_tokenizer(world: str = "toy") -> Qwen2Tokenizer:

@@ -131,7 +131,7 @@ def complete(settings) -> None:
     check(settings)
     check_rewards(settings)
     check_algorithm(settings)
-    if settings.critic_lr is None:
+    if settings.critic_lr is None and settings.advantage == "critic":
         settings.critic_lr = 5 * settings.lr
     device, _ = resolve_device(settings.device, settings.dtype)
     if settings.micro_tokens is None:
@@ -148,7 +148,8 @@ def complete(settings) -> None:
     settings.template = settings.template or data.TEMPLATE_OF.get(settings.data)
     if settings.run is None:
         made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"
-        made_by += f"-{settings.algorithm}" if settings.algorithm != "grpo" else ""
+        if settings.algorithm != RECIPES.get(settings.recipe, {}).get("algorithm", "grpo"):
+            made_by += f"-{settings.algorithm}"
         settings.run = f"runs/{made_by}-seed{settings.seed}"
     if Path(settings.run).resolve() == Path(settings.model).resolve():
         raise BadInput(f"--run {settings.run}: is the folder of --model; give another, and keep the model")

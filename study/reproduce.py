@@ -41,7 +41,6 @@ def of_algorithms(prefix: str, flags_of_all: str, names) -> dict[str, str]:
 
 
 SEARCH = "--model toy-search --steps 60 --lr 2e-4"
-SEARCH_5 = "--model toy-search-5 --steps 60 --lr 2e-4 --kl 0 --eval-samples 0"
 # All alike but for what a rollout is compared with, and for what dapo samples again. Here gspo is grpo.
 SHARED = "--kl 0 --loss-average token --clip 0.2 --clip-high 0.2 --overlong 0"
 EXPERIMENTS = {
@@ -64,10 +63,20 @@ EXPERIMENTS = {
         "reinforcement learning, a model's own right answers, and a teacher's (limit of RLVR, Figure 7)",
         "toy-search-5",
         {
-            "search-5-grpo": f"train.py {SEARCH_5}",
+            "search-5-grpo": f"train.py {SEARCH.replace('search', 'search-5')} --kl 0 --eval-samples 0",
             "search-5-rejection": "distill.py --teacher self --epochs 2",
             "search-5-expert": "distill.py --teacher self --epochs 2 --rounds 3",
-            "search-5-distilled": "distill.py --teacher solver",
+            "search-5-taught": "distill.py --teacher toy-search-5-strong",
+            "search-5-solver": "distill.py --teacher solver",
+        },
+    ),
+    "distillation-4": Experiment(
+        "the same with four numbers, where the base model solves everything in 256 tries",
+        "toy-search",
+        {
+            "search-kl-0": f"train.py {SEARCH} --eval-samples 0 --kl 0",
+            "search-expert": "distill.py --model toy-search --teacher self --epochs 2 --rounds 3",
+            "search-solver": "distill.py --model toy-search --teacher solver",
         },
     ),
     "rollouts": Experiment(

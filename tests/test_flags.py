@@ -58,6 +58,7 @@ PAPERS = {
     "intuitor-14b": ("Qwen/Qwen2.5-14B", "intuitor-step-by-step", "math", "self_certainty", *LARGE),
     "intuitor-code": ("Qwen/Qwen2.5-3B", "intuitor-code", "code_contests", "self_certainty", *CODE),
     "noisy-7b": ("Qwen/Qwen2.5-7B", "r1-zero", "math", "correct", *NOISY),
+    "noisy-ppo-7b": ("Qwen/Qwen2.5-7B", "r1-zero", "math", "correct", *NOISY[:4], 150, *NOISY[5:]),
     "rpr-7b": ("Qwen/Qwen2.5-7B", "r1-zero", "math", "rpr", *NOISY),
 }
 COLUMNS = (
@@ -71,9 +72,12 @@ def test_the_papers_settings_are_the_recipes():
     for name, expected in PAPERS.items():
         settings = vars(completed("--recipe", name))
         assert tuple(settings[column] for column in COLUMNS) == expected, name
-        assert settings["flip"] == (0.4 if name == "noisy-7b" else 0)
+        assert settings["flip"] == (0.4 if name.startswith("noisy") else 0)
         assert (settings["rpr_divisor"], settings["updates_per_step"], settings["clip"]) == (20, 1, 0.2)
-        assert (settings["advantage"], settings["kl_estimator"], settings["kl_in"]) == ("group", "k3", "loss")
+        advantage, kl_in = ("critic", "reward") if name == "noisy-ppo-7b" else ("group", "loss")
+        assert (settings["advantage"], settings["kl_estimator"], settings["kl_in"]) == (advantage, "k3", kl_in)
+        critic = tuple(settings[key] for key in ("critic_lr", "critic_warmup", "critic_updates", "gae_lambda"))
+        assert critic == ((5e-6, 20, 4, 1) if name == "noisy-ppo-7b" else (None, 0, 4, 1))
         assert (settings["eval"], settings["eval_limit"]) == ("greedy", None)  # on all of MATH-500
 
 
@@ -110,6 +114,13 @@ def test_the_toys_recipes_are_what_the_results_were_measured_with():
         common = (s.steps, s.temperature, s.max_new_tokens, s.warmup, s.schedule, s.loss_average, s.template, s.model)
         steps, model = (80, "toy-search") if name.startswith("toy-search") else (60, "toy")
         assert common == (steps, 1.0, 80, 5, "constant", "sequence", None, model), name
+
+
+def test_an_algorithm_is_in_the_name_of_the_run_where_the_recipe_does_not_say_it():
+    assert completed("--algorithm", "rloo").run == "runs/toy-correct-rloo-seed0"
+    assert completed("--recipe", "toy-rpr", "--algorithm", "ppo").run == "runs/toy-rpr-ppo-seed0"
+    assert completed("--recipe", "noisy-ppo-7b").run == "runs/noisy-ppo-7b-seed0"
+    assert completed("--algorithm", "ppo", "--lr", "1e-4").critic_lr == pytest.approx(5e-4)
 
 
 def test_defaults_of_the_toy_and_of_a_real_model():
