@@ -66,7 +66,7 @@ EXPERIMENTS = {
             "search-5-grpo": f"train.py {SEARCH.replace('search', 'search-5')} --kl 0 --eval-samples 0",
             "search-5-rejection": "distill.py --teacher self --epochs 2",
             "search-5-expert": "distill.py --teacher self --epochs 2 --rounds 3",
-            "search-5-taught": "distill.py --teacher toy-search-5-strong",
+            "search-5-taught": "distill.py --teacher toy-search-5-strong --epochs 4",
             "search-5-solver": "distill.py --teacher solver",
         },
     ),
