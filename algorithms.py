@@ -41,8 +41,6 @@ ALGORITHMS = {
     "reinforce++": {"advantage": "batch", "loss_average": "token", "kl_in": "reward"},
     "ppo": {"advantage": "critic", "loss_average": "token", "kl_in": "reward"},
 }
-
-
 ADVANTAGES = ("group", "mean", "leave_one_out", "greedy", "batch", "critic")
 
 
@@ -53,9 +51,19 @@ def leave_one_out(rewards: torch.Tensor) -> torch.Tensor:
     """RLOO (Ahmadian et al., 2402.14740, section 2): A_i = r_i - mean of the other rewards of its group. [B, G].
 
     Differs from GRPO: what is expected of a rollout does not contain its own reward, so that the gradient is unbiased,
-    and nothing is divided by the deviation. It is Dr. GRPO's advantage times G / (G - 1).
+    and nothing is divided by the deviation. It is Dr. GRPO's advantage times G / (G - 1). The loss has no clip (TRL
+    clips the ratio of the whole completion, which is 1 here); with --updates-per-step above 1 ours clips each token's.
     """
     return rewards - (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
+
+
+def against_greedy(rewards: torch.Tensor, greedy: torch.Tensor) -> torch.Tensor:
+    """ReMax (Li et al., 2310.10505, section 4): A_i = r_i - r of the likeliest completion. [B, G], [B, 1] -> [B, G].
+
+    Differs from GRPO: the comparison is one more completion of each prompt, decoded greedily. With rewards of 0 and 1
+    it is a rough one: where the greedy completion is right, no rollout is better than expected.
+    """
+    return rewards - greedy
 
 
 def whitened(values: torch.Tensor, mask: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
@@ -111,7 +119,7 @@ def advantages_of(
         return whitened(advantages, mask), targets
     if cost is not None:
         total = total - (cost * mask).sum(dim=1).reshape(total.shape).to(total.device)
-    return (leave_one_out(total) if kind == "leave_one_out" else total - weighted(greedy, weights)), None
+    return (leave_one_out(total) if kind == "leave_one_out" else against_greedy(total, weighted(greedy, weights))), None
 
 
 def weighted(rewards: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
