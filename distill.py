@@ -73,7 +73,7 @@ class Settings:
 
 
 SWITCHES = {"overwrite": "delete the run in the run folder and start again"}
-NO_MODEL = ("solver", ".jsonl")  # what a teacher that writes without sampling is called, or ends in
+NO_MODEL = ("solver", ".jsonl", ".jsonl.gz")  # what a teacher that writes without sampling is called, or ends in
 
 
 def distill(s: Settings) -> None:

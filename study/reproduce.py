@@ -33,6 +33,7 @@ class Experiment(NamedTuple):
     base: str  # the model that all start from
     runs: dict[str, str]  # NAME -> the command that trains it, but for --seed and --run
     study: str = "--samples 256 --perplexity 0"  # flags of eval.py
+    checkpoints: tuple[int, ...] = ()  # steps at which the runs' checkpoints are studied too
 
 
 def of_algorithms(prefix: str, flags_of_all: str, names) -> dict[str, str]:
@@ -41,6 +42,7 @@ def of_algorithms(prefix: str, flags_of_all: str, names) -> dict[str, str]:
 
 
 SEARCH = "--model toy-search --steps 60 --lr 2e-4"
+LONG = SEARCH.replace("60", "200")
 # All alike but for what a rollout is compared with, and for what dapo samples again. Here gspo is grpo.
 SHARED = "--kl 0 --loss-average token --clip 0.2 --clip-high 0.2 --overlong 0"
 EXPERIMENTS = {
@@ -79,6 +81,12 @@ EXPERIMENTS = {
             "search-solver": "distill.py --model toy-search --teacher solver",
         },
     ),
+    "steps": Experiment(
+        "pass@1 rises and pass@256 falls as training goes on (limit of RLVR, Figure 1)",
+        "toy-search",
+        {"search-long": f"train.py {LONG} --kl 0 --eval-samples 0 --eval-every 20 --keep-checkpoints"},
+        checkpoints=(20, 60, 120),
+    ),
     "rollouts": Experiment(
         "rollouts per prompt, with equal rollouts in all (limit of RLVR, Figure 16)",
         "toy-search",
@@ -111,8 +119,10 @@ def commands(name: str, number: int) -> list[list[str]]:
 
 def study_command(name: str, number: int) -> list[str]:
     """The command of an experiment's study."""
-    folders = [f"runs/{run}-seed{seed}" for run in EXPERIMENTS[name].runs for seed in range(number)]
-    return ["eval.py", EXPERIMENTS[name].base, *folders, *EXPERIMENTS[name].study.split(), "--out", f"runs/{name}"]
+    experiment = EXPERIMENTS[name]
+    folders = [f"runs/{run}-seed{seed}" for run in experiment.runs for seed in range(number)]
+    folders = [f"{folder}/checkpoint-{step}" for step in experiment.checkpoints for folder in folders] + folders
+    return ["eval.py", experiment.base, *folders, *experiment.study.split(), "--out", f"runs/{name}"]
 
 
 def run(command: list[str], threads: int, quiet: bool) -> None:

@@ -110,6 +110,14 @@ def test_what_is_missing_is_trained_and_then_all_is_compared(experiment, capsys)
     assert "table of runs/mine/report.json in runs/mine" in capsys.readouterr().out
 
 
+def test_checkpoints_of_runs_are_compared_too(experiment):
+    reproduce.EXPERIMENTS["mine"] = reproduce.EXPERIMENTS["mine"]._replace(checkpoints=(4, 8))
+    reproduce.EXPERIMENTS["mine"].runs.pop("b")
+    folders = [f"runs/a-seed{seed}{step}" for step in ("/checkpoint-4", "/checkpoint-8", "") for seed in (0, 1)]
+    assert reproduce.study_command("mine", 2)[:8] == ["eval.py", "toy", *folders]
+    assert list(seeds.by_name(folders)) == ["checkpoint-4", "checkpoint-8", "a"]
+
+
 def test_a_command_that_fails_stops_it_with_the_command(experiment, capsys, monkeypatch):
     monkeypatch.setitem(reproduce.EXPERIMENTS["mine"].runs, "a", "train.py --kl 1")
     assert reproduce.main(["mine", "--seeds", "1"]) == 2
