@@ -7,8 +7,9 @@ that `train.py --algorithm NAME` sets (ALGORITHMS; flags given beside it win):
     grpo         (r_i - mean) / std of the group   token, .8 .. 1.2      sequence  in the loss     2402.03300, eq. 3
     dr_grpo      r_i - mean of the group           token, .8 .. 1.2      constant  none            2503.20783, sec. 3
     dapo         as grpo; groups without spread    token, .8 .. 1.28     token     none            2503.14476, eq. 8
-                 are replaced, long answers pay
-    gspo         as grpo                           sequence, 1 +- .0003  sequence  none            2507.18071, eq. 5
+                 are replaced, length costs
+    gspo         as grpo; four updates a step      sequence, .9997 ..    sequence  none            2507.18071, eq. 5
+                                                   1.0004
     rloo         r_i - mean of the others          1                     sum       in the reward   2402.14740, sec. 2
     remax        r_i - r of the greedy completion  1                     sum       in the reward   2310.10505, sec. 4
     reinforce++  return of a token, whitened       token, .8 .. 1.2      token     in the reward   2501.03262
@@ -34,7 +35,7 @@ ALGORITHMS = {
     "grpo": {},
     "dr_grpo": {"advantage": "mean", "loss_average": "constant", "kl": 0.0},
     "dapo": {"clip_high": 0.28, "loss_average": "token", "kl": 0.0, "resample": 3, "overlong": 0.2},
-    # One update on all rollouts would be on policy: GRPO. The paper cuts them into four.
+    # With one update it would be GRPO. The paper cuts the rollouts into four parts; here all are used four times.
     "gspo": {"ratio": "sequence", "clip": 3e-4, "clip_high": 4e-4, "kl": 0.0, "updates_per_step": 4},
     "rloo": {"advantage": "leave_one_out", "loss_average": "sum", "kl_in": "reward"},
     "remax": {"advantage": "greedy", "loss_average": "sum", "kl_in": "reward"},
@@ -70,23 +71,25 @@ def whitened(values: torch.Tensor, mask: torch.Tensor, eps: float = 1e-8) -> tor
     """Per-token values of mean 0 and deviation 1 over all tokens of the batch: [N, S] -> [N, S], 0 off the mask.
 
     REINFORCE++ (Hu et al., 2501.03262) whitens returns. Differs from GRPO: prompts are compared with each other, so
-    that the rollouts of an easy prompt are mostly above 0. PPO's code whitens what comes from its critic.
+    that the rollouts of an easy prompt are mostly above 0. PPO's code whitens what comes from its critic. Values that
+    differ by rounding alone teach nothing: all are 0 then.
     """
     values, mask = values.float(), mask.float()
-    mean = (values * mask).sum() / mask.sum()
-    variance = ((values - mean).square() * mask).sum() / (mask.sum() - 1)
-    return (values - mean) / (variance.sqrt() + eps) * mask
+    mean = (values * mask).sum() / mask.sum().clamp_min(1)
+    deviation = (((values - mean).square() * mask).sum() / (mask.sum() - 1).clamp_min(1)).sqrt()
+    return torch.where(deviation > 1e-4, (values - mean) / (deviation + eps) * mask, 0.0)
 
 
-def token_rewards(rewards: torch.Tensor, mask: torch.Tensor, cost: torch.Tensor) -> torch.Tensor:
+def token_rewards(rewards: torch.Tensor, mask: torch.Tensor, cost: torch.Tensor | None) -> torch.Tensor:
     """r_t, [N, S]: a rollout's reward at its last token, and at every token minus what it costs: beta times its k1.
 
-    rewards: [B, G]; cost: [N, S]. So a KL penalty becomes a part of the reward, as in Ziegler et al. (1909.08593,
-    eq. 2): a token is charged for itself and, by its return, for all that it leads to. Differs from GRPO, where the
-    penalty of a token has a gradient of its own.
+    rewards: [B, G]; cost: [N, S], or None. So a KL penalty becomes a part of the reward, as in Ziegler et al.
+    (1909.08593, eq. 2): a token is charged for itself and, by its return, for all that it leads to. Differs from GRPO,
+    where the penalty of a token has a gradient of its own.
     """
     last = mask.cumsum(dim=1).eq(mask.sum(dim=1, keepdim=True)) & mask.bool()
-    return rewards.reshape(-1, 1).to(mask.device) * last - cost * mask
+    earned = rewards.reshape(-1, 1).to(mask.device) * last
+    return earned if cost is None else earned - cost * mask
 
 
 def returns(rewards: torch.Tensor) -> torch.Tensor:
@@ -114,7 +117,7 @@ def advantages_of(
         return combined_advantages(rewards, weights, {"group": "std", "mean": "none"}[kind]), None
     total = weighted(rewards, weights)
     if kind in ("batch", "critic"):
-        earned = token_rewards(total, mask, torch.zeros(mask.shape, device=mask.device) if cost is None else cost)
+        earned = token_rewards(total, mask, cost)
         advantages, targets = (returns(earned), None) if kind == "batch" else gae(earned, values, mask, lam=lam)
         return whitened(advantages, mask), targets
     if cost is not None:
@@ -135,14 +138,14 @@ def overlong_penalty(lengths: torch.Tensor, longest: int, share: float) -> torch
 
         1/2 clip(((L - C) - length) / C, -1, 0)       L = longest, C = share * L
 
-    So the last C tokens cost more and more. The paper has L = 20,480 and C = 4,096, a fifth. Its rewards are -1 and 1;
-    ours are 0 and 1, so that the penalty is halved too.
+    So the last C tokens cost more and more. The paper has L = 20,480 and C = 4,096, a fifth. Its rewards are -1 and 1,
+    and its penalty is up to 1; for a reward of 0 or 1 that is a half.
     """
     return ((1 - share) * longest - lengths).div(share * longest).clamp(-1, 0) / 2
 
 
 def without_spread(rewards: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
-    """The groups of equal rewards, which teach nothing: [B] bool."""
+    """The groups of equal rewards, which teach nothing: [B] bool. (DAPO eq. 11, there for right and wrong alone.)"""
     total = weighted(rewards, weights)
     return total.amax(dim=1) == total.amin(dim=1)
 

@@ -19,10 +19,11 @@ which is GRPO's loss (grpo.py) with every advantage 1. What differs is who wrote
 The first three can only make more frequent what the model says by itself now and then. A teacher says what the student
 would not. "Does Reinforcement Learning Really Incentivize Reasoning Capacity..." (2504.13837, its section 4.4 and
 Figure 7) finds that reinforcement learning narrows what a model can solve in many tries, and that distillation widens
-it. Expert iteration is Anthony et al. (1705.08439) and, for language models, STaR (2203.14465, without its hints).
+it. Expert iteration is Anthony et al. (1705.08439). STaR (2203.14465) does it with language models, starts again from
+the base model in every round, and gives hints; here the student goes on learning, without hints.
 
 The problems are those of the training split. A model's wrong and truncated responses are dropped, so a teacher need not
-be perfect; of a FILE every response is learned. The run folder holds the student and metrics.jsonl (the loss of each
+be perfect; a FILE is believed. The run folder holds the student and metrics.jsonl (the loss of each
 step, nats a token). Compare with `python eval.py MODEL RUN`.
 """
 
@@ -43,6 +44,7 @@ from running.files import BadInput, append_log
 from running.flags import flag, pick
 from running.folder import check_folder, empty_folder, save_model, write_config
 from running.supervised import document, fit
+from running.train_flags import held_out_of
 from study.perplexity import read_teacher
 
 
@@ -54,9 +56,9 @@ class Settings:
     teacher: str = flag("solver", "solver (of a toy), self, a model, or a .jsonl with columns problem and response")
     data: str | None = flag(None, "problems to learn from, as train.py's --data; toys have their own")
     template: str | None = flag(None, "of teacher and student; default as in train.py", choices=TEMPLATES)
-    samples: int = flag(16, "the teacher's responses to each problem", least=1)
+    samples: int = flag(16, "the teacher's responses to each problem; of a file the first ones", least=1)
     temperature: float = flag(1.0, "of the teacher", above=0)
-    max_new_tokens: int = flag(80, "of the teacher's responses", least=1)
+    max_new_tokens: int | None = flag(None, "of the teacher's responses; default 80 for a toy, else 512", least=1)
     rounds: int = flag(1, "of sampling and learning; with --teacher self from the student as it is then", least=1)
     epochs: int = flag(1, "how often a round learns each response", least=1)
     documents_per_step: int = flag(128, "responses in an optimiser step", least=1)
@@ -73,7 +75,11 @@ class Settings:
 
 
 SWITCHES = {"overwrite": "delete the run in the run folder and start again"}
-NO_MODEL = ("solver", ".jsonl", ".jsonl.gz")  # what a teacher that writes without sampling is called, or ends in
+
+
+def is_written(teacher: str) -> bool:
+    """Whether a teacher's responses are written by a program or are in a file: then no model is sampled."""
+    return teacher == "solver" or teacher.endswith((".jsonl", ".jsonl.gz"))
 
 
 def distill(s: Settings) -> None:
@@ -86,7 +92,7 @@ def distill(s: Settings) -> None:
     room = models.context_room(student, s.max_new_tokens)
     prompts = data.encode_prompts(problems, tokenizer, s.template, room)
     teacher, pairs = None, None
-    if s.teacher.endswith(NO_MODEL):
+    if is_written(s.teacher):
         pairs = written_responses(problems, s)
     elif s.teacher != "self":
         try:
@@ -104,7 +110,7 @@ def distill(s: Settings) -> None:
         models.checkpoint_gradients(student)
     optimizer, run = adamw(student, s.lr), Path(s.run)
     for number in range(s.rounds):
-        if not s.teacher.endswith(NO_MODEL):
+        if not is_written(s.teacher):
             pairs = right_responses(*(teacher or (student, tokenizer)), problems, s, number)
         if number == 0:
             empty_folder(run)
@@ -112,11 +118,10 @@ def distill(s: Settings) -> None:
         solved = len({problem.prompt for problem, _ in pairs})
         print(f"Round {number}: {len(pairs):,} responses to {solved:,} of {len(problems):,} problems.")
         documents = [document(problem, text, tokenizer, s.template) for problem, text in pairs]
-        steps = -(-s.epochs * len(pairs) // s.documents_per_step)
-        sizes = pick(s, "documents_per_step micro_tokens")
-        losses = fit(student, documents, optimizer, steps=steps, seed=s.seed + number, **sizes)
+        sizes = pick(s, "epochs documents_per_step micro_tokens")
+        losses = fit(student, documents, optimizer, seed=s.seed + number, **sizes)
         append_log(run / "metrics.jsonl", *({"round": number, "loss": loss} for loss in losses))
-    save_model(run, student, adapted, optimizer, tokenizer, {**asdict(s), "eval_data": s.data})
+    save_model(run, student, adapted, optimizer, tokenizer, {**asdict(s), "eval_data": held_out_of(s.data)})
 
 
 def right_responses(teacher, tokenizer, problems: list, s: Settings, number: int) -> list[tuple[data.Problem, str]]:
@@ -136,7 +141,10 @@ def right_responses(teacher, tokenizer, problems: list, s: Settings, number: int
         kept = [row for row, right in enumerate(graded.right) if right and not rollouts.truncated[row]]
         found += [(asked[row // s.samples], graded.texts[row]) for row in kept]
     if not found:
-        raise BadInput(f"--teacher {s.teacher}: not one right response; give more --samples, or another teacher")
+        raise BadInput(
+            f"--teacher {s.teacher}: not one right response that ends; give more --samples or --max-new-tokens, or "
+            "another teacher"
+        )
     return found
 
 
@@ -160,24 +168,37 @@ def complete(s: Settings) -> None:
         raise BadInput(f"--model {s.model} needs --data: arithmetic, gsm8k, math or a .jsonl file")
     if world and s.data != world:
         raise BadInput(f"--data {s.data}: this toy model reads problems of {world} only; give another --model")
-    if s.rounds > 1 and s.teacher.endswith(NO_MODEL):
+    if s.rounds > 1 and is_written(s.teacher):
         raise BadInput(f"--rounds {s.rounds}: the responses of {s.teacher} stay the same; give --epochs")
-    s.lr = s.lr or (3e-4 if world else 1e-5)
-    s.dtype = "float32" if world and s.dtype == "auto" else s.dtype
-    s.run = s.run or f"runs/{Path(s.model).name}-from-{Path(s.teacher).stem}-seed{s.seed}"
+    toy_sized = world or s.data in toy.WORLDS
+    s.lr = s.lr or (3e-4 if toy_sized else 1e-5)
+    s.max_new_tokens = s.max_new_tokens or (80 if toy_sized else 512)
+    s.dtype = "float32" if toy_sized and s.dtype == "auto" else s.dtype
+    teacher = Path(s.teacher.removesuffix(".gz").removesuffix(".jsonl")).name
+    s.run = s.run or f"runs/{Path(s.model).name}-from-{teacher}-seed{s.seed}"
+    folder = Path(s.run).resolve()
+    for name, path in (("--model", s.model), ("--teacher", s.teacher)):
+        if folder in (Path(path).resolve(), *Path(path).resolve().parents):
+            raise BadInput(f"--run {s.run}: holds what {name} names, which would be lost; give another folder")
+
+
+def parse(argv: list[str] | None) -> tuple[Settings, set[str], set[str]]:
+    """The settings, the names of the flags given, and the switches that are on."""
+    return flags.parse(Settings, argv, "distill.py", "Learn from right responses.", None, SWITCHES)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
     try:
-        settings, _, switches = flags.parse(Settings, argv, "distill.py", "Learn from right responses.", None, SWITCHES)
+        settings, _, switches = parse(argv)
         complete(settings)
         check_folder(Path(settings.run), "overwrite" in switches, "")
         distill(settings)
     except BadInput as error:
         print(f"distill.py: {error}", file=sys.stderr)
         return 2
-    print(f"In {settings.run}: the student. Compare: python eval.py {settings.model} {settings.run}")
+    problems = "" if models.own_data(settings.model) else f" --data {held_out_of(settings.data) or 'FILE'}"
+    print(f"In {settings.run}: the student. Compare: python eval.py {settings.model} {settings.run}{problems}")
     return 0
 
 

@@ -12,7 +12,8 @@ With gamma = lambda = 1, as "The Climb Carves Wisdom..." (2505.22653) trains, A_
 on, minus V_t. A smaller lambda trusts the critic more: less noise, and the critic's errors.
 
 The critic is a copy of the starting policy with one output in place of its vocabulary, so PPO takes about twice the
-memory of GRPO. It knows nothing at first: --critic-warmup steps train it alone.
+memory of GRPO. It knows nothing at first: --critic-warmup steps train it alone. Its clip of 0.5 is for rewards of 0 and
+1: V moves about so far in a step, and a reward of 30 is out of its reach for many.
 
 All per-token tensors are [N, S]. A value stands at the token that it is the value before.
 """
@@ -115,5 +116,5 @@ def update_critic(
             losses[-1] += loss.item()
         optimizer_step(optimizer)
     spread, left = (x[mask.bool()].var().item() for x in (returns, returns - old_values))
-    explained = 1 - left / spread if spread > 0 else None
+    explained = 1 - left / spread if spread > 1e-8 else None  # below it, returns differ by rounding
     return {"value_loss": sum(losses) / updates, "explained_variance": explained}

@@ -50,11 +50,19 @@ from recipes import RECIPES
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
 from running import models
 from running.files import BadInput, append_log, read_log
-from running.flags import flag, pick, shown
+from running.flags import flag, pick
 from running.folder import check_folder, empty_folder, load_state, save_model, save_state, write_config
 from running.logs import describe, progress, some_samples, stopwatch, warn
 from running.reward_models import load_reward_model
-from running.train_flags import complete, dry_run, read_command_line, resumed, reward_weights
+from running.train_flags import (
+    check_looks,
+    complete,
+    dry_run,
+    idle_on_policy,
+    read_command_line,
+    resumed,
+    reward_weights,
+)
 from study import pictures, report
 from study.folder import forget
 
@@ -102,7 +110,7 @@ class Settings:
     kl_in: str = flag("loss", "where the KL penalty goes; in the reward it is k1", choices=("loss", "reward"))
     kl_estimator: str = flag("k3", "estimator of the KL penalty in the loss (GRPO k3)", choices=("k1", "k2", "k3"))
     updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)", least=1)
-    overlong: float = flag(0.0, "the last share of --max-new-tokens costs up to 1 (DAPO 0.2)", least=0, most=1)
+    overlong: float = flag(0.0, "the last share of --max-new-tokens costs up to 1/2 (DAPO 0.2)", least=0, most=1)
     resample: int = flag(0, "rounds of other prompts in place of groups that are all alike (DAPO)", least=0)
     critic_lr: float | None = flag(None, "default 5 times --lr (noisy rewards 5e-6 and 1e-6)", above=0)
     critic_warmup: int = flag(0, "first steps that train the critic alone (noisy rewards 20)", least=0)
@@ -181,6 +189,9 @@ def step(number: int, parts: Parts, s: Settings) -> tuple[Graded, dict[str, torc
     if s.resample:
         trained_on, trained_rewards, measured = replace_alike(number, graded, rewards, parts, s)
     rollouts = trained_on.rollouts
+    if s.overlong > 0:
+        penalty = overlong_penalty(rollouts.mask.sum(dim=1), s.max_new_tokens, s.overlong)
+        trained_rewards = {name: held + graded.groups(penalty) for name, held in trained_rewards.items()}
 
     # 3. Compare: how much better was each rollout than expected? In GRPO, than the others of its prompt (eq. 3): A_i,
     #    [B, G]. Some algorithms give each token an advantage of its own, [N, S]; a critic learns the returns, [N, S].
@@ -222,16 +233,12 @@ def grade(
     problems = [parts.problems[i] for i in chosen]
     graded = grade_rollouts(problems, rollouts, parts.tokenizer, s.allow_code_execution)
     inputs = reward_inputs(key, graded, parts, s)
-    rewards = {name: reward(name, graded, inputs) for name in parts.reward_weights}
-    if s.overlong > 0:
-        penalty = graded.groups(overlong_penalty(rollouts.mask.sum(dim=1), s.max_new_tokens, s.overlong))
-        rewards = {name: values + penalty for name, values in rewards.items()}
-    return graded, rewards
+    return graded, {name: reward(name, graded, inputs) for name in parts.reward_weights}
 
 
 def replace_alike(number: int, graded: Graded, rewards: dict, parts: Parts, s: Settings) -> tuple[Graded, dict, dict]:
-    """DAPO's dynamic sampling (2503.14476, section 3.2): a group whose rewards are all alike teaches nothing, so
-    another prompt takes its place, in at most --resample rounds. The third value is for the log."""
+    """DAPO's dynamic sampling (2503.14476, section 3.2): a group whose rewards are all alike teaches nothing, so a
+    group of another prompt, drawn from all, takes its place, in at most --resample rounds. Also returns what to log."""
     groups = 0
     for attempt in range(1, s.resample + 1):
         alike = without_spread(rewards, parts.reward_weights)  # [B]
@@ -248,8 +255,10 @@ def expectations(number: int, chosen: list[int], rollouts: Rollouts, parts: Part
     """What an advantage needs besides the rewards, by the names of advantages_of's parameters; nothing for GRPO."""
     found, key = {}, (number,)
     if s.kl > 0 and s.kl_in == "reward":
-        ref_logps = log_probabilities(parts.ref_policy, rollouts, s.temperature, s.micro_tokens)
-        found["cost"] = s.kl * kl(rollouts.logps, ref_logps, "k1")  # [N, S]
+        # Both are computed here, as in the loss: the sampler's log-probabilities round differently.
+        pair = parts.policy, parts.ref_policy
+        logps = [log_probabilities(model, rollouts, s.temperature, s.micro_tokens) for model in pair]
+        found["cost"] = s.kl * kl(*logps, "k1")  # [N, S]
     if s.advantage == "greedy":
         likeliest = sample(chosen, key, parts, s, rollouts_per_prompt=1, temperature=0.0)
         _, found["greedy"] = grade(chosen, likeliest, key, parts, s)  # [B, 1]
@@ -313,11 +322,11 @@ def train(settings: Settings, resume: bool) -> None:
     for number in bar:
         parts.optimizer.param_groups[0]["lr"] = lr = learning_rate(number, **pick(settings, "lr warmup schedule steps"))
         looked = look_at_held_out(number, parts, settings)
-        graded, rewards, advantages, measured = step(number, parts, settings)
+        graded, rewards, _, measured = step(number, parts, settings)
 
         # Several rewards are logged as the weighted sum that a reader has in mind; what trains are the advantages.
         total = sum(parts.reward_weights[name] * values for name, values in rewards.items())  # [B, G]
-        metrics = {"step": number, "lr": lr, **describe(graded, rewards, total, advantages, measured), **looked}
+        metrics = {"step": number, "lr": lr, **describe(graded, rewards, total, measured), **looked}
         append_log(run / "metrics.jsonl", metrics)
         bar.set_postfix_str(progress(metrics))
         warn(metrics, warned)
@@ -361,11 +370,13 @@ def prepare(s: Settings) -> Parts:
     reference = s.kl > 0 or s.annotator == "offline"
     kept = {"reference": reference, "reward_model": reward_model[0] if reward_model else None, "critic": critic}
     sizes = "prompts_per_step rollouts_per_prompt max_new_tokens temperature micro_tokens gradient_checkpointing"
-    check_memory(policy, s.model, max(map(len, prompts)), **kept, **pick(s, sizes))
+    check_memory(policy, s.model, max(map(len, prompts + held_out_prompts)), **kept, **pick(s, sizes))
     ref_policy = models.frozen_copy(policy) if reference else None
     # Both change how a training pass is computed; sampling does not see them.
     if s.gradient_checkpointing:
         models.checkpoint_gradients(policy)
+        if critic:
+            models.checkpoint_gradients(critic.body)
     if s.compile:
         for layer in models.decoder_layers(policy):  # they share one compiled code
             layer.compile()
@@ -388,9 +399,9 @@ def look_at_held_out(number: int, parts: Parts, s: Settings) -> dict[str, float]
     """
     if not s.eval_every or number % s.eval_every:
         return {}
-    right = []  # of LOOKS samples of each problem
-    for first in range(0, len(parts.held_out), s.prompts_per_step):
-        problems, prompts = zip(*parts.held_out[first : first + s.prompts_per_step], strict=True)
+    right, at_once = [], max(1, s.prompts_per_step * s.rollouts_per_prompt // LOOKS)  # no more rows than in a step
+    for first in range(0, len(parts.held_out), at_once):
+        problems, prompts = zip(*parts.held_out[first : first + at_once], strict=True)
         rollouts = generate(
             parts.policy, list(prompts), LOOKS, s.max_new_tokens,
             temperature=s.temperature, eos_ids=parts.eos_ids, generator=stream(s.seed, "held-out", first),
@@ -444,15 +455,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings, given, switches = parse(argv)
         complete(settings)
+        if "resume" in switches:  # the settings are those of the run; flags may only prolong it
+            settings = resumed(settings, given)
+        check_looks(settings)
         if "dry_run" in switches:
             print(dry_run(settings))
             return 0
-        if "resume" in switches:  # the settings are those of the run; flags may only prolong it
-            settings = resumed(settings, given)
-        else:
+        if "resume" not in switches:
             check_folder(Path(settings.run), "overwrite" in switches)
-        for name in sorted(given & {"clip", "clip_high", "ratio"} if settings.updates_per_step == 1 else ()):
-            print(f"note: {shown(name)} has no effect with --updates-per-step 1: every ratio is 1", file=sys.stderr)
+        if idle := idle_on_policy(settings):
+            print(f"note: {idle}: no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
         train(settings, "resume" in switches)
         rows = read_log(Path(settings.run) / "metrics.jsonl")
         pictures.learning(rows, Path(settings.run) / "learning.png")

@@ -159,6 +159,7 @@ def check_memory(policy, name: str, longest_prompt: int, **run) -> None:
         raise BadInput(f"--model {name}: cannot be trained here: {error}") from None
     print(f"Memory: {as_text(plan)}")
     there = sum(plan.get(part, 0) for part in ("weights", "reward model"))  # loaded already
+    there += bytes_of(run["critic"]) if run.get("critic") else 0
     room = free_memory(policy.device) + there
     if sum(plan.values()) > room:
         raise BadInput(

@@ -25,7 +25,7 @@ def stopwatch():
     return lap
 
 
-def describe(graded: Graded, rewards: dict, total: torch.Tensor, advantages: torch.Tensor, measured: dict) -> dict:
+def describe(graded: Graded, rewards: dict, total: torch.Tensor, measured: dict) -> dict:
     """The metrics of a step. rewards: name -> [B, G]; total: their weighted sum, [B, G]; measured: by train.step."""
     rollouts, mask, group = graded.rollouts, graded.rollouts.mask, total.shape[1]
     # As texts: "1/2" and "0.5" count as two answers here.
@@ -42,7 +42,7 @@ def describe(graded: Graded, rewards: dict, total: torch.Tensor, advantages: tor
         "entropy": ((rollouts.entropy * mask).sum() / mask.sum()).item(),
         "completion_tokens": mask.sum(dim=1).float().mean().item(),
         "truncated": rollouts.truncated.float().mean().item(),
-        "zero_std_groups": (advantages == 0).all(dim=1).float().mean().item(),
+        "zero_std_groups": torch.stack([x.amax(1) == x.amin(1) for x in rewards.values()]).all(0).float().mean().item(),
         "pairwise_accuracy": pairwise_accuracy(total, graded.groups(graded.right).bool()),
         "unique_answers": sum(len(different) for different in answers) / len(answers),
         # Over the time of the whole step, training included: what a reader waits for.

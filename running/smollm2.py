@@ -71,5 +71,5 @@ def warm_base(base: Path, seed: int) -> tuple:
         for prompt, response in arithmetic.documents(number, seed)
     ]
     optimizer = adamw(policy, WARM_UP["lr"])
-    supervised.fit(policy, documents, optimizer, steps=number // at_once, documents_per_step=at_once, seed=seed)
+    supervised.fit(policy, documents, optimizer, documents_per_step=at_once, seed=seed)
     return policy, tokenizer

@@ -37,22 +37,21 @@ def fit(
     documents: list[tuple[list[int], list[int]]],
     optimizer,
     *,
-    steps: int,
     documents_per_step: int,
+    epochs: int = 1,
     seed: int = 0,
     micro_tokens: int = 1024,
 ) -> list[float]:
     """Train the policy on (prompt, response) documents, in place; returns each step's loss, nats a token.
 
-    Documents come in shuffled epochs that depend on the seed alone. micro_tokens: tokens in one pass, to suit memory:
-    nothing else depends on it.
+    Documents come in shuffled epochs that depend on the seed alone; the last step has what is left of the last one.
+    micro_tokens: tokens in one pass, to suit memory: nothing else depends on it.
     """
     generator, losses = torch.Generator().manual_seed(seed), []
-    epochs = -(-steps * documents_per_step // len(documents))
     order = torch.cat([torch.randperm(len(documents), generator=generator) for _ in range(epochs)]).tolist()
-    bar = tqdm(range(steps), desc="learn", unit="step")
-    for step in bar:
-        chosen = order[step * documents_per_step : (step + 1) * documents_per_step]
+    bar = tqdm(range(0, len(order), documents_per_step), desc="learn", unit="step")
+    for first in bar:
+        chosen = order[first : first + documents_per_step]
         token_ids, mask = (x.to(policy.device) for x in padded([documents[i] for i in chosen]))  # [N, S]
         weights = loss_weights(mask)  # each document counts the same
         lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)  # [N]

@@ -42,6 +42,7 @@ REAL = {
     "dtype": "auto",
 }
 SMOLLM2 = {**REAL, "prompts_per_step": 8, "max_new_tokens": 48, "lr": 5e-6}
+CRITIC = ("critic_lr", "critic_warmup", "critic_updates", "gae_lambda")  # flags
 # What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
 HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit", "eval_every", "keep_checkpoints"}
 HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}
@@ -94,15 +95,28 @@ def read_command_line(settings_class, argv) -> tuple:
         raise BadInput("--resume and --overwrite exclude each other; leave one out")
     if isinstance(settings.reward, list):
         settings.reward = " ".join(settings.reward)
-    for name, value in ALGORITHMS.get(settings.algorithm, {}).items():
-        if name not in given | set(RECIPES.get(settings.recipe, {})):
-            setattr(settings, name, value)
+    apply_algorithm(settings, given)
     if settings.recipe:
         defaults = {f.name: f.default for f in fields(settings)}
         for name in set(idle_flags(settings)) - given:
             setattr(settings, name, defaults[name])
     check_eval(settings, given)
     return settings, given | set(RECIPES.get(settings.recipe, {})), switches
+
+
+def apply_algorithm(settings, given: set[str]) -> None:
+    """Set what the algorithm sets, but for the flags given. A recipe's flags win over the algorithm that it names, and
+    not over one that was asked for beside it."""
+    recipe = RECIPES.get(settings.recipe, {})
+    kept = given if "algorithm" in given else given | set(recipe)
+    if "clip" in given:
+        kept = kept | {"clip_high"}  # otherwise an algorithm's upper clip would stand beside another lower one
+    for name, value in ALGORITHMS.get(settings.algorithm, {}).items():
+        if name not in kept:
+            setattr(settings, name, value)
+    if settings.advantage != "critic":  # a recipe's critic goes with its algorithm
+        for name in set(CRITIC) & set(recipe) - given:
+            setattr(settings, name, type(settings).__dataclass_fields__[name].default)
 
 
 def check_eval(settings, given: set[str]) -> None:
@@ -126,25 +140,18 @@ def complete(settings) -> None:
         raise BadInput(f"--model {settings.model} needs --data: arithmetic, gsm8k, math or a .jsonl file")
     if world and settings.data != world:
         raise BadInput(f"--data {settings.data}: this toy model reads problems of {world} only; give another --model")
-    if settings.rollouts_per_prompt < 2:
+    if settings.rollouts_per_prompt < 2 and settings.advantage in ("group", "mean", "leave_one_out"):
         raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
     check(settings)
     check_rewards(settings)
     check_algorithm(settings)
     if settings.critic_lr is None and settings.advantage == "critic":
-        settings.critic_lr = 5 * settings.lr
+        settings.critic_lr = 5 * settings.lr / (10 if settings.lora else 1)  # the critic has no adapters
     device, _ = resolve_device(settings.device, settings.dtype)
     if settings.micro_tokens is None:
         settings.micro_tokens = 1024 if device == "cpu" else 8192
     if settings.eval_data is None:
-        same = {name: name for name in (*toy.WORLDS, "arithmetic", "gsm8k")}
-        own = settings.data if settings.data.startswith(data.GYM) else None
-        settings.eval_data = {**same, "math": "math500"}.get(settings.data, own)
-    if settings.eval_every and (not settings.eval_data or settings.eval_limit == 0):
-        raise BadInput("--eval-every: needs held-out problems; give --eval-data, and an --eval-limit above 0")
-    if settings.keep_checkpoints and (settings.lora or not settings.eval_every):
-        why = "adapters would have to be merged for it; leave out --lora" if settings.lora else "give --eval-every too"
-        raise BadInput(f"--keep-checkpoints: {why}")
+        settings.eval_data = held_out_of(settings.data)
     settings.template = settings.template or data.TEMPLATE_OF.get(settings.data)
     if settings.run is None:
         made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"
@@ -155,18 +162,43 @@ def complete(settings) -> None:
         raise BadInput(f"--run {settings.run}: is the folder of --model; give another, and keep the model")
 
 
+def held_out_of(name: str) -> str | None:
+    """The problems that a model which was trained on these is compared on; None for a file."""
+    same = {name: name for name in (*toy.WORLDS, "arithmetic", "gsm8k")}
+    return {**same, "math": "math500"}.get(name, name if name.startswith(data.GYM) else None)
+
+
+def idle_on_policy(settings) -> str:
+    """The flags that were changed and do nothing where each step has one update, on the policy that sampled."""
+    changed = [f.name for f in fields(settings) if getattr(settings, f.name) != f.default]
+    idle = {"clip", "clip_high", "ratio"} if settings.updates_per_step == 1 else set()
+    return ", ".join(shown(name) for name in changed if name in idle)
+
+
+def check_looks(settings) -> None:
+    """Raise BadInput for looks at held-out problems that cannot be had. Also of a run that goes on."""
+    if settings.eval_every and (not settings.eval_data or settings.eval_limit == 0):
+        raise BadInput("--eval-every: needs held-out problems; give --eval-data, and an --eval-limit above 0")
+    if settings.keep_checkpoints and (settings.lora or not settings.eval_every):
+        why = "adapters would have to be merged for it; leave out --lora" if settings.lora else "give --eval-every too"
+        raise BadInput(f"--keep-checkpoints: {why}")
+
+
 def check_algorithm(settings) -> None:
     """Raise BadInput for flags of an algorithm that do not go together, and for those that nothing reads."""
     kind, defaults = settings.advantage, {f.name: f.default for f in fields(settings)}
     if settings.kl_in == "reward" and kind in ("group", "mean"):
-        raise BadInput("--kl-in reward: not with the advantages of groups; leave it out, or give another --advantage")
+        raise BadInput(f"--advantage {kind}: takes no penalty in the reward; give --kl-in loss, or another --advantage")
     if settings.kl_in == "reward" and settings.kl_estimator != defaults["kl_estimator"]:
         raise BadInput("--kl-estimator: has no effect with --kl-in reward, where it is k1; leave it out")
-    if settings.resample and kind != "group":
-        raise BadInput(f"--resample: replaces groups, which --advantage {kind} does not compare; leave it out")
-    if kind == "greedy" and "plurality" in reward_weights(settings.reward):
+    if settings.resample and kind not in ("group", "mean", "leave_one_out"):
+        raise BadInput(f"--advantage {kind}: compares no groups, so none can be replaced; give --resample 0")
+    weights = reward_weights(settings.reward)
+    if settings.overlong and (len(weights) > 1 or min(weights.values()) < 0):
+        raise BadInput(f"--reward {settings.reward}: the penalty for length goes with one reward; give --overlong 0")
+    if kind == "greedy" and "plurality" in weights:
         raise BadInput("--reward plurality: a greedy completion has nobody to vote with; give another --advantage")
-    for name in ("critic_lr", "critic_warmup", "critic_updates", "gae_lambda"):
+    for name in CRITIC:
         if kind != "critic" and getattr(settings, name) != defaults[name]:
             raise BadInput(f"{shown(name)}: has no effect without a critic; leave it out, or give --algorithm ppo")
 

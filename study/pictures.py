@@ -196,9 +196,6 @@ PICTURES = {
 # --- a training run -------------------------------------------------------------------------------------------------
 
 
-HELD_OUT = {"eval_accuracy": "held out: pass@1", "eval_pass@16": "held out: pass@16"}
-
-
 def learning(rows: list[dict], path: Path) -> None:
     """A training run in three panels of curves over its steps. rows: those of metrics.jsonl."""
     figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
@@ -212,11 +209,11 @@ def learning(rows: list[dict], path: Path) -> None:
         for name, line in zip(names, ("-", "--", ":"), strict=False):
             if rows[0][name] is not None:  # kl is null in a run without a reference model
                 axes.plot(steps, [row[name] for row in rows], line, label=name.replace("_", " "))
-        for name in HELD_OUT if label.startswith("share") else ():
-            looks = [row for row in rows if name in row]
-            if looks:  # --eval-every
-                line = axes.plot([row["step"] for row in looks], [row[name] for row in looks], label=HELD_OUT[name])[0]
-                line.set(marker="o" if name == "eval_accuracy" else "s", markersize=4)
+        looks = [row for row in rows if "eval_accuracy" in row]  # --eval-every
+        for name in [key for key in (looks or [{}])[0] if key.startswith("eval_") and label.startswith("share")]:
+            marker, title = ("o", "pass@1") if name == "eval_accuracy" else ("s", name.removeprefix("eval_"))
+            values = [row[name] for row in looks]
+            axes.plot([row["step"] for row in looks], values, marker=marker, markersize=4, label=f"held out: {title}")
         axes.set(xlabel="step", ylabel=label)
         axes.set_ylim(bottom=0, top=1.02 if label.startswith("share") else None)
         axes.grid(alpha=0.3)

@@ -163,10 +163,15 @@ def reproduce(name: str, number: int, jobs: int) -> str:
     return seeds.write(Path(f"runs/{name}/report.json"), Path(f"runs/{name}"))
 
 
+def parse(argv: list[str] | None) -> tuple[Settings, set[str], set[str]]:
+    """The flags, the names of those given, and the switches that are on."""
+    return flags.parse(Settings, argv, "study.reproduce", "An experiment, whole.", None, SWITCHES)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
     try:
-        chosen, _, on = flags.parse(Settings, argv, "study.reproduce", "An experiment, whole.", None, SWITCHES)
+        chosen, _, on = parse(argv)
         flags.check(chosen)
         name = chosen.experiment
         if "list" in on:

@@ -34,7 +34,9 @@ def by_name(labels: list[str]) -> dict[str, list[str]]:
     """NAME -> its labels: runs/NAME-seed0, runs/NAME-seed1 ... In the order of the labels."""
     found = {}
     for label in labels:
-        found.setdefault(re.sub(r"-seed\d+$", "", Path(label).name), []).append(label)
+        run, name = Path(label).parent.name, Path(label).name
+        name = f"{run}/{name}" if name.startswith("checkpoint-") else name
+        found.setdefault(re.sub(r"-seed\d+(?=$|/)", "", name), []).append(label)
     return found
 
 
@@ -89,7 +91,9 @@ def summaries(content: dict) -> dict[str, dict]:
             "only_base": float(np.mean([len(one["base_only"]) for one in coverages])),
             "only_trained": float(np.mean([len(one["trained_only"]) for one in coverages])),
             "entropy": float(np.mean([run["entropy"] for run in runs])),
-            "seconds": float(np.mean([run["seconds"] for run in runs])) if "seconds" in runs[0] else None,
+            "seconds": float(np.mean([run["seconds"] for run in runs]))
+            if all("seconds" in run for run in runs)
+            else None,
         }
     return found
 
@@ -188,10 +192,15 @@ def write(report: Path, out: Path) -> str:
     return table(content, found)
 
 
+def parse(argv: list[str] | None) -> Settings:
+    """The command line."""
+    return flags.parse(Settings, argv, "study.seeds", "Runs over their seeds.")[0]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
     try:
-        chosen = flags.parse(Settings, argv, "study.seeds", "Runs over their seeds.")[0]
+        chosen = parse(argv)
         report = Path(chosen.report)
         out = Path(chosen.out) if chosen.out else report.parent
         print(write(report, out))

@@ -14,6 +14,7 @@ import ppo
 import toy
 import train
 from algorithms import ALGORITHMS, advantages_of, leave_one_out, overlong_penalty, returns, token_rewards, whitened
+from engine import memory
 from generate import generate, stream
 from grpo import group_advantages, log_probabilities, loss_weights, policy_loss, token_logps
 from rewards import Graded
@@ -181,6 +182,23 @@ def test_grpo_and_dr_grpo_are_the_advantages_of_groups():
     for kind, scale in (("group", "std"), ("mean", "none")):
         advantages, _ = advantages_of(kind, rewards, {"correct": 2.0}, MASK)
         torch.testing.assert_close(advantages, 2 * group_advantages(rewards["correct"], scale))
+
+
+def test_what_differs_by_rounding_alone_is_not_blown_up():
+    mask = torch.tensor([[0, 1, 1, 1], [0, 1, 1, 0]])
+    assert not whitened(torch.full((2, 4), 0.7), mask).any()
+    assert not whitened(torch.full((2, 4), 0.7) + 1e-6 * torch.arange(4), mask).any()
+
+
+def test_ppos_advantages_are_whitened_and_its_critic_learns_the_returns():
+    mask, values = MASK, torch.rand(N, S, generator=torch.Generator().manual_seed(0)) * MASK
+    rewards = {"correct": torch.tensor([[1.0, 0, 1], [0, 0, 1]])}
+    advantages, targets = advantages_of("critic", rewards, {"correct": 1.0}, mask, values=values, lam=0.5)
+    inside = advantages[mask.bool()]
+    assert inside.mean().item() == pytest.approx(0, abs=1e-5) and inside.std().item() == pytest.approx(1, abs=1e-3)
+    raw, expected = ppo.gae(token_rewards(rewards["correct"], mask, None), values, mask, lam=0.5)
+    torch.testing.assert_close(targets, expected)
+    assert torch.corrcoef(torch.stack([inside, raw[mask.bool()]]))[0, 1].item() == pytest.approx(1)
 
 
 # --- DAPO -----------------------------------------------------------------------------------------------------------
@@ -354,11 +372,15 @@ def test_an_algorithm_is_a_set_of_flags_and_a_flag_beside_it_wins(name, run, tmp
     assert ("value_loss" in rows[0]) == (name == "ppo")
 
 
-def test_a_penalty_in_the_reward_is_felt(run):
-    """With a huge weight the policy is held where it was, as it is by a penalty in the loss."""
-    rows = {kl: run(f"--algorithm rloo --steps 6 --kl {kl}", f"kl-{kl}") for kl in (0, 5)}
-    assert rows[0][-1]["accuracy"] > rows[5][-1]["accuracy"]
-    assert rows[5][0]["kl"] == pytest.approx(0, abs=1e-5) and rows[5][-1]["kl"] != 0 and rows[0][0]["kl"] is None
+def test_a_penalty_in_the_reward_holds_the_policy_where_it_was(run, monkeypatch):
+    references, update = [], train.update
+    monkeypatch.setattr(train, "update", lambda policy, ref, *rest, **flags: references.append(ref) or update(
+        policy, ref, *rest, **flags))  # fmt: skip
+    rows = {kl: run(f"--algorithm rloo --steps 8 --kl {kl}", f"kl-{kl}") for kl in (0, 1e-6, 5)}
+    free, held = (rows[kl][-1]["kl"] for kl in (1e-6, 5))
+    assert free > 0.02 and abs(held) < free / 2  # k1, nats a token: the same unit, whatever the weight
+    assert rows[1e-6][0]["kl"] == pytest.approx(0, abs=1e-5) and rows[0][0]["kl"] is None
+    assert set(references) == {None}  # and it is not in the loss a second time
 
 
 def test_dynamic_sampling_trains_on_other_groups_and_logs_what_was_sampled_first(run, monkeypatch):
@@ -378,9 +400,72 @@ def test_dynamic_sampling_trains_on_other_groups_and_logs_what_was_sampled_first
         # Only groups without spread go; each round asks for as many others as are left.
         assert all(after == before for after, before, gone in zip(*reversed(spread), alike[0], strict=True) if not gone)
         assert sum(alike[1]) <= sum(alike[0]) and sum(alike[0]) <= 4 * row["groups_resampled"] <= 3 * sum(alike[0])
-        assert row["zero_std_groups"] == sum(alike[1]) / 4 and len(graded.texts) == 32
+        assert row["zero_std_groups"] == sum(alike[0]) / 4 and len(graded.texts) == 32
         resampled += row["groups_resampled"]
     assert resampled > 0 and "groups_resampled" not in grpo[0]
+
+
+def test_the_flags_of_a_loss_arrive_in_it(run):
+    """With two updates a step the clips matter: a tiny one above removes gradients, and one of whole rollouts too."""
+    flags = "--algorithm grpo --steps 2 --updates-per-step 2"
+    clipped = {
+        name: run(f"{flags} {extra}", name)[-1]["clip_fraction"]
+        for name, extra in {"wide": "--clip 0.9", "high": "--clip 0.9 --clip-high 1e-6"}.items()
+    }
+    assert clipped["wide"] == 0 < clipped["high"] < 1
+    changes = [run(f"{flags} --ratio {ratio} --clip 0.9", ratio)[-1]["ratio_change"] for ratio in ("token", "sequence")]
+    assert 0 < changes[1] < changes[0]  # a mean moves less than each of its parts
+
+
+def test_length_costs_and_the_greedy_completion_is_greedy(run, monkeypatch):
+    seen, asked, compare, generate_ = [], [], train.advantages_of, train.generate
+
+    def watched(kind, rewards, weights, mask, **expected):
+        seen.append((rewards["correct"].flatten(), mask.sum(dim=1)))
+        return compare(kind, rewards, weights, mask, **expected)
+
+    def asking(policy, prompts, rollouts_per_prompt, temperature, **options):
+        asked.append((rollouts_per_prompt, temperature))
+        return generate_(policy, prompts, rollouts_per_prompt, temperature=temperature, **options)
+
+    monkeypatch.setattr(train, "advantages_of", watched)
+    monkeypatch.setattr(train, "generate", asking)
+    rows = run("--algorithm dapo --resample 0 --overlong 1 --max-new-tokens 20 --steps 1")
+    rewards, lengths = seen[0]
+    right = (rewards + lengths / 40).round()  # a penalty of length / 20, halved: up to 1/2
+    assert set(right.tolist()) <= {0.0, 1.0} and lengths.float().std() > 1
+    torch.testing.assert_close(rewards, right - lengths / 40)
+    assert rows[0]["reward_mean"] == pytest.approx(right.mean().item())  # the log is about the reward alone
+    asked.clear()
+    run("--algorithm remax --steps 1", "remax")
+    assert asked == [(8, 1.0), (1, 0.0)]
+
+
+def test_the_critic_gets_its_own_flags(run, monkeypatch, tmp_path):
+    calls, update_critic, parts_of = [], train.update_critic, []
+    prepare = train.prepare
+
+    def watched(critic, optimizer, rollouts, returns, values, **sizes):
+        calls.append((optimizer.param_groups[0]["lr"], sizes["updates"]))
+        return update_critic(critic, optimizer, rollouts, returns, values, **sizes)
+
+    compared, advantages_of_ = [], train.advantages_of
+    monkeypatch.setattr(train, "update_critic", watched)
+    monkeypatch.setattr(train, "prepare", lambda s: parts_of.append(prepare(s)) or parts_of[-1])
+    monkeypatch.setattr(train, "advantages_of", lambda *args, **more: compared.append(more) or advantages_of_(
+        *args, **more))  # fmt: skip
+    run("--algorithm ppo --steps 1 --critic-lr 0.02 --critic-updates 3 --gae-lambda 0.9 --kl 0")
+    assert calls == [(0.02, 3)] and compared[0]["lam"] == 0.9 and "cost" not in compared[0]
+    policy, critic = parts_of[0].policy, parts_of[0].critic[0]
+    plans = [
+        memory.memory_plan(
+            policy, 5, prompts_per_step=4, rollouts_per_prompt=8, max_new_tokens=30, temperature=1.0, micro_tokens=64,
+            reference=False, gradient_checkpointing=False, critic=model,
+        )
+        for model in (None, critic)
+    ]  # fmt: skip
+    weights = sum(p.numel() for p in critic.parameters())
+    assert plans[1]["critic"] == 16 * weights and "critic" not in plans[0]  # weight, gradient and two moments
 
 
 def test_while_the_critic_warms_up_the_policy_stays(run, tmp_path, base):

@@ -12,6 +12,8 @@ import toy
 from generate import generate, stream
 from running.models import end_tokens, load_model
 
+SMALL = "--samples 4 --max-new-tokens 30 --documents-per-step 16 --lr 2e-3 --template plain"
+
 
 @pytest.fixture
 def problems(tmp_path):
@@ -25,12 +27,11 @@ def problems(tmp_path):
 @pytest.fixture
 def run(base, tmp_path, problems):
     """Distills with these flags; returns the run folder."""
-    small = "--samples 4 --max-new-tokens 30 --documents-per-step 16 --lr 2e-3 --template plain"
 
     def run(flags: str, name: str = "student"):
         folder = tmp_path / name
         where = ["--model", str(base), "--data", str(problems), "--run", str(folder)]
-        assert distill.main([*where, *small.split(), *flags.split()]) == 0
+        assert distill.main([*where, *SMALL.split(), *flags.split()]) == 0
         return folder
 
     return run
@@ -100,8 +101,8 @@ def test_expert_iteration_samples_from_the_student_as_it_is_then(run, monkeypatc
     assert sum(numbers) == len(pairs) and numbers[1] > 1.2 * numbers[0]
 
 
-def test_a_stronger_model_teaches_and_is_left_as_it_was(run, base, monkeypatch):
-    """A teacher that is the student gives what --teacher self gives: only then is the path of a model the same."""
+def test_a_stronger_model_teaches_and_is_left_as_it_was(run, base, problems, monkeypatch):
+    """A teacher that is the student gives what --teacher self gives."""
     pairs = learned(monkeypatch)
     one, other = run("--teacher self", "self"), run(f"--teacher {base}", "model")
     half = len(pairs) // 2
@@ -109,8 +110,13 @@ def test_a_stronger_model_teaches_and_is_left_as_it_was(run, base, monkeypatch):
     weights = [list(load_model(str(folder))[0].parameters()) for folder in (one, other, base)]
     assert all(map(torch.equal, weights[0], weights[1])) and not all(map(torch.equal, weights[0], weights[2]))
     pairs.clear()
-    run(f"--teacher {base} --rounds 2", "twice")
-    assert sorted(pairs[:half]) != sorted(pairs[half:])  # other samples in the second round
+    # The student of above as the teacher says what it says when it teaches itself, and the base model learns it.
+    where = ["--model", str(one), "--data", str(problems), "--run", str(one.parent / "itself")]
+    assert distill.main([*where, *SMALL.split(), "--teacher", "self"]) == 0
+    by_itself = list(pairs)
+    pairs.clear()
+    run(f"--teacher {one} --rounds 2", "taught")
+    assert pairs[: len(by_itself)] == by_itself != pairs[len(by_itself) :]  # other samples in the second round
 
 
 def test_the_solver_of_a_world_is_a_teacher(base, tmp_path, monkeypatch, capsys):
@@ -125,6 +131,18 @@ def test_the_solver_of_a_world_is_a_teacher(base, tmp_path, monkeypatch, capsys)
     assert config["minreason"]["eval_data"] == "toy" and config["model_type"] == "qwen2"
 
 
+def test_defaults_depend_on_the_student(base):
+    def completed(*flags):
+        settings = distill.parse(list(flags))[0]
+        distill.complete(settings)
+        return settings
+
+    toys, real = completed(), completed("--model", "Qwen/Qwen2.5-7B", "--data", "math", "--teacher", "a/Qwen2.5-72B.b")
+    assert (toys.lr, toys.max_new_tokens, toys.run) == (3e-4, 80, "runs/toy-search-5-from-solver-seed0")
+    assert (real.lr, real.max_new_tokens) == (1e-5, 512) and real.run == "runs/Qwen2.5-7B-from-Qwen2.5-72B.b-seed0"
+    assert completed("--teacher", "x/r1.jsonl.gz").run == "runs/toy-search-5-from-r1-seed0"
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -135,10 +153,11 @@ def test_the_solver_of_a_world_is_a_teacher(base, tmp_path, monkeypatch, capsys)
         ("--teacher self --max-new-tokens 1", "not one right response"),
         ("--teacher self --lr 0", "--lr 0"),
         ("--teacher self --samples 0", "--samples 0"),
+        ("--teacher my-solver", "--teacher my-solver: no such folder"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line_and_nothing_is_written(flags, said, base, problems, tmp_path, capsys):
-    where = f"--model {base} --data {problems} --template plain --run {tmp_path / 'run'}"
+    where = f"--model {base} --data {problems} --template plain --max-new-tokens 30 --run {tmp_path / 'run'}"
     assert distill.main([*where.split(), *flags.split()]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert said in lines[-1] and sum(line.startswith("distill.py") for line in lines) == 1
@@ -154,5 +173,9 @@ def test_a_run_in_the_folder_is_not_overwritten_unless_asked_to(run, problems, b
     assert distill.main([*flags.split(), "--overwrite"]) == 0
     assert distill.main(["--model", "toy-search-5", "--data", "toy", "--teacher", "self"]) == 2
     assert "reads problems of toy-search-5 only" in capsys.readouterr().err
+    for lost in (f"--model {folder} --teacher self", f"--model {base} --teacher {folder}"):
+        asked = [*lost.split(), "--data", str(problems), "--run", str(folder), "--overwrite"]
+        assert distill.main(asked) == 2
+        assert "would be lost" in capsys.readouterr().err and (folder / "config.json").is_file()
     assert distill.main(["--model", str(base)]) == 2
     assert "needs --data" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -13,7 +14,7 @@ from engine.masters import learning_rate
 from recipes import RECIPES
 from rewards import REWARDS
 from running.files import BadInput
-from running.train_flags import complete, resumed, reward_weights
+from running.train_flags import complete, idle_on_policy, resumed, reward_weights
 from train import Settings, parse
 
 
@@ -114,6 +115,44 @@ def test_the_toys_recipes_are_what_the_results_were_measured_with():
         common = (s.steps, s.temperature, s.max_new_tokens, s.warmup, s.schedule, s.loss_average, s.template, s.model)
         steps, model = (80, "toy-search") if name.startswith("toy-search") else (60, "toy")
         assert common == (steps, 1.0, 80, 5, "constant", "sequence", None, model), name
+
+
+def test_flags_win_over_the_algorithm_and_the_algorithm_over_the_recipe_beside_it():
+    asked = completed("--recipe", "grpo-3b", "--algorithm", "dr_grpo")  # the recipe has kl .005 and the token average
+    assert (asked.kl, asked.loss_average, asked.advantage, asked.lr) == (0, "constant", "mean", 3e-6)
+    asked = completed("--recipe", "noisy-7b", "--algorithm", "rloo", "--loss-average", "token")
+    assert (asked.loss_average, asked.kl_in, asked.kl) == ("token", "reward", 0)
+    named = completed("--recipe", "noisy-ppo-7b")  # the algorithm is the recipe's own: its flags stay
+    assert (named.kl, named.loss_average, named.critic_lr, named.advantage) == (0, "token", 5e-6, "critic")
+    other = completed("--recipe", "noisy-ppo-7b", "--algorithm", "reinforce++")
+    assert (other.critic_lr, other.critic_warmup, other.advantage) == (None, 0, "batch")
+    assert completed("--algorithm", "gspo", "--clip", "0.1").clip_high is None
+    assert completed("--algorithm", "gspo").clip_high == 4e-4
+    assert completed("--algorithm", "ppo", "--rollouts-per-prompt", "1").rollouts_per_prompt == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "peft", None)
+        assert completed("--algorithm", "ppo", "--lora", "8").critic_lr == pytest.approx(5 * 3e-4)
+
+
+def test_flags_that_do_nothing_on_policy_are_noted():
+    assert idle_on_policy(completed("--clip", "0.1")) == "--clip"
+    assert idle_on_policy(completed("--algorithm", "dapo")) == "--clip-high"
+    assert idle_on_policy(completed("--algorithm", "gspo")) == ""
+    assert idle_on_policy(completed("--algorithm", "gspo", "--updates-per-step", "1")) == "--ratio, --clip, --clip-high"
+    assert idle_on_policy(completed()) == ""
+
+
+def test_looks_are_checked_when_a_run_goes_on(tmp_path, capsys):
+    def go_on(saved: str, flags: str) -> str:
+        settings = vars(completed(*saved.split(), "--run", str(tmp_path)))
+        (tmp_path / "config.json").write_text(json.dumps({"minreason": settings}))
+        (tmp_path / "state.pt").touch()
+        assert train.main([*f"--resume --dry-run --run {tmp_path}".split(), *flags.split()]) in (0, 2)
+        return capsys.readouterr().err
+
+    assert "needs held-out problems" in go_on("--model a/b --data mine.jsonl", "--eval-every 10")
+    assert "leave out --lora" in go_on("--lora 4", "--eval-every 5 --keep-checkpoints")
+    assert go_on("--eval-every 20", "--keep-checkpoints") == ""
 
 
 def test_an_algorithm_is_in_the_name_of_the_run_where_the_recipe_does_not_say_it():
@@ -217,9 +256,13 @@ def test_rewards_and_their_weights():
         ("--schedule nosuch", "--schedule nosuch"),
         ("--advantage max", "--advantage max"),
         ("--algorithm grop", "--algorithm grop"),
-        ("--kl-in reward", "--kl-in reward"),
+        ("--kl-in reward", "--advantage group: takes no penalty in the reward"),
+        ("--algorithm rloo --advantage group", "give --kl-in loss"),
+        ("--algorithm dapo --reward correct rpr --rpr-divisor 2", "give --overlong 0"),
+        ("--algorithm dapo --reward entropy=-1", "give --overlong 0"),
+        ("--algorithm dr_grpo --rollouts-per-prompt 1", "at least 2"),
         ("--algorithm rloo --kl-estimator k2", "where it is k1"),
-        ("--resample 2 --advantage mean", "--advantage mean does not compare"),
+        ("--algorithm dapo --advantage batch", "give --resample 0"),
         ("--algorithm remax --reward plurality", "nobody to vote with"),
         ("--eval-every 2 --eval-limit 0", "needs held-out problems"),
         ("--keep-checkpoints", "give --eval-every too"),

@@ -26,7 +26,7 @@ MEASURED = {"loss": 0.5, "sampling_gap": 1e-6, "seconds_generate": 1.0, "seconds
 
 
 def test_every_metric_of_a_step():
-    metrics = describe(hand_made(), {"correct": TOTAL}, TOTAL, ADVANTAGES, MEASURED)
+    metrics = describe(hand_made(), {"correct": TOTAL}, TOTAL, MEASURED)
     expected = {
         "reward_mean": 1.0,
         "reward_std": (2 / 3) ** 0.5,
@@ -43,7 +43,7 @@ def test_every_metric_of_a_step():
         **MEASURED,
     }
     assert metrics == pytest.approx(expected)
-    both = describe(hand_made(), {"correct": TOTAL, "length": 3 * TOTAL}, TOTAL, ADVANTAGES, MEASURED)
+    both = describe(hand_made(), {"correct": TOTAL, "length": 3 * TOTAL}, TOTAL, MEASURED)
     assert both == pytest.approx({**expected, "reward_correct": 1.0, "reward_length": 3.0})
 
 

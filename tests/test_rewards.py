@@ -40,7 +40,7 @@ from running.reward_models import reward_model_scores
 def pay(name: str, graded: Graded, step: int = 0, reward_model=None, **flags) -> torch.Tensor:
     """The reward of that name with these flags, as a step of train.py computes it."""
     parts = SimpleNamespace(reward_model=reward_model, ref_policy=None)
-    return reward(name, graded, train.reward_inputs(step, graded, parts, train.Settings(**flags)))
+    return reward(name, graded, train.reward_inputs((step,), graded, parts, train.Settings(**flags)))
 
 
 def test_self_certainty_is_the_kl_from_uniform_to_the_model():

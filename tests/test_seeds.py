@@ -6,7 +6,6 @@ import pytest
 
 import distill
 import train
-from running import flags
 from study import reproduce, seeds
 
 
@@ -110,12 +109,24 @@ def test_what_is_missing_is_trained_and_then_all_is_compared(experiment, capsys)
     assert "table of runs/mine/report.json in runs/mine" in capsys.readouterr().out
 
 
+def test_jobs_run_beside_each_other_once_the_base_model_is_there(experiment, monkeypatch):
+    made = []
+    run = reproduce.run
+    monkeypatch.setattr(
+        reproduce, "run", lambda command, *rest, **more: made.append(command[0]) or (
+            run(command, *rest, **more) if command[0] != "-c" else None)
+    )  # fmt: skip
+    assert reproduce.main(["mine", "--seeds", "2", "--jobs", "2"]) == 0
+    assert made[0] == "-c" and len(calls(experiment)) == 5 and calls(experiment)[-1].startswith("eval.py")
+
+
 def test_checkpoints_of_runs_are_compared_too(experiment):
     reproduce.EXPERIMENTS["mine"] = reproduce.EXPERIMENTS["mine"]._replace(checkpoints=(4, 8))
     reproduce.EXPERIMENTS["mine"].runs.pop("b")
     folders = [f"runs/a-seed{seed}{step}" for step in ("/checkpoint-4", "/checkpoint-8", "") for seed in (0, 1)]
     assert reproduce.study_command("mine", 2)[:8] == ["eval.py", "toy", *folders]
-    assert list(seeds.by_name(folders)) == ["checkpoint-4", "checkpoint-8", "a"]
+    assert list(seeds.by_name(folders)) == ["a/checkpoint-4", "a/checkpoint-8", "a"]
+    assert list(seeds.by_name(folders).values())[0] == ["runs/a-seed0/checkpoint-4", "runs/a-seed1/checkpoint-4"]
 
 
 def test_a_command_that_fails_stops_it_with_the_command(experiment, capsys, monkeypatch):
@@ -144,7 +155,7 @@ def test_every_command_of_every_experiment_is_one_that_its_program_takes(name, m
             settings = train.parse(given)[0]
             train.complete(settings)
         else:
-            settings = flags.parse(distill.Settings, given, program, "", None, distill.SWITCHES)[0]
+            settings = distill.parse(given)[0]
             distill.complete(settings)
         assert settings.model == reproduce.EXPERIMENTS[name].base
         assert settings.run.startswith("runs/") and settings.seed == 0

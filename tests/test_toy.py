@@ -487,3 +487,17 @@ def test_a_reward_model_is_no_coin_and_no_oracle():
     for accuracy in (0.5, 1.0, 75):
         with pytest.raises(ValueError, match="pairwise accuracy"):
             toy_reward_model.reward_model(accuracy)
+
+
+def test_the_world_of_five_numbers_has_five_everywhere():
+    world = toy.WORLDS["toy-search-5"]
+    for split in ("train", "test"):
+        for prompt, answer in world.make_problems(split, 20):
+            numbers, _ = toy.puzzle_of(prompt)
+            assert len(numbers) == 5 and sorted(numbers) == sorted(json.loads(answer)["nums"])
+    documents = world.documents(random.Random(0), 50, 0.9)
+    assert all(len(toy.puzzle_of(prompt)[0]) == 5 and len(text.split()) == 4 for prompt, text in documents)
+    assert all(
+        len(toy.puzzle_of(prompt)[0]) == 4 for prompt, _ in toy.WORLDS["toy-search"].documents(random.Random(0), 9, 0)
+    )
+    assert toy.world_of("toy-search-5@2") == toy.world_of("toy-search-5-strong") == "toy-search-5"

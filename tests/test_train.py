@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import bench
 import data
+import distill
 import eval as evaluation
 import grpo
 import rewards
@@ -30,7 +31,7 @@ from running.flags import shown
 from running.logs import pairwise_accuracy
 from running.models import add_lora
 from running.reward_models import load_reward_model, reward_model_scores
-from study import compare, pictures, samples
+from study import compare, pictures, reproduce, samples, seeds
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -653,11 +654,12 @@ def test_a_greedy_study_is_the_likeliest_completion_of_every_problem(arguments, 
 
 def test_every_command_in_the_readme_and_docs_parses_and_every_metric_is_explained():
     text = "\n".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
-    programs = {"train.py": train, "eval.py": evaluation, "bench.py": bench, "-m study.compare": compare}
+    programs = {"train.py": train, "eval.py": evaluation, "bench.py": bench, "distill.py": distill}
+    programs |= {f"-m study.{module.__name__[6:]}": module for module in (compare, reproduce, seeds)}
     commands = [
         (program, flags)
         for program, flags in re.findall(
-            r"python (train\.py|eval\.py|bench\.py|-m study\.compare)((?:[^\n`&|#]|\n    )*)", text
+            r"python (train\.py|eval\.py|bench\.py|distill\.py|-m study\.\w+)((?:[^\n`&|#]|\n    )*)", text
         )
         if "--help" not in flags
     ]
@@ -665,11 +667,20 @@ def test_every_command_in_the_readme_and_docs_parses_and_every_metric_is_explain
     for program, flags in commands:
         given = shlex.split(flags.replace("\\\n", " ").replace("$seed", "0").partition(";")[0])
         programs[program].parse(given)
-    known = {"--help", "--resume", "--overwrite", "--dry-run", "--panel", "--no-deps"}  # the last one is pip's
-    for settings in (train.Settings, evaluation.Settings, bench.Settings):
+    known = {
+        "--help",
+        "--resume",
+        "--overwrite",
+        "--dry-run",
+        "--list",
+        "--panel",
+        "--no-deps",
+    }  # the last one is pip's
+    for settings in (train.Settings, evaluation.Settings, bench.Settings, distill.Settings, reproduce.Settings):
         known |= {shown(f.name) for f in dataclasses.fields(settings)}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
-    for name in METRICS:
+    of_some_runs = ("groups_resampled", "value_loss", "explained_variance", "eval_accuracy", "eval_pass@16")
+    for name in (*METRICS, *of_some_runs):
         assert f"`{name}`" in text
 
 
@@ -677,7 +688,7 @@ def test_settings_stay_in_the_programs():
     """Below train.py, eval.py and the flags, functions take the numbers that they use."""
     folders = ("", "verify", "engine", "running", "study")
     for path in (path for folder in folders for path in sorted((ROOT / folder).glob("*.py"))):
-        if path.name in ("train.py", "eval.py", "bench.py", "flags.py", "train_flags.py"):
+        if path.name in ("train.py", "eval.py", "distill.py", "bench.py", "flags.py", "train_flags.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
@@ -685,7 +696,7 @@ def test_settings_stay_in_the_programs():
                 assert "settings" not in names or path.name == "compare.py", f"{path}: {node.name}"
             if isinstance(node, ast.Import | ast.ImportFrom):
                 modules = {getattr(node, "module", None), *(alias.name for alias in node.names)}
-                assert not modules & {"train", "eval", "bench"}, f"{path} imports a program"
+                assert not modules & {"train", "eval", "distill", "bench"}, f"{path} imports a program"
 
 
 def test_looks_at_held_out_problems_while_training(base, tmp_path, no_pictures, monkeypatch):
