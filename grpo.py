@@ -162,11 +162,12 @@ def policy_loss(
     [N, S], beta times `kl`. clip_high: e_high, another e for ratios above 1 (DAPO eq. 10); None takes e. ratio:
     "sequence" gives all tokens of a row the geometric mean of their ratios (GSPO eq. 7): a rollout is clipped as a
     whole.
+
     On the first update old_logps is logps.detach(): every ratio is 1, nothing is clipped, and the gradient is that of
     REINFORCE. With the `sequence` average and no penalty the loss itself is about 0.
 
-    The metrics are means over the tokens given: clip_fraction (tokens whose gradient the clip removes: A > 0 and ratio
-    above 1 + clip, or A < 0 and ratio below 1 - clip) and ratio_change (|ratio - 1|).
+    The metrics are means over the tokens given: clip_fraction (tokens whose gradient the clip removes: A > 0 and a
+    ratio above the clip, or A < 0 and one below it) and ratio_change (|ratio - 1|).
     """
     if advantages.numel() not in (len(logps), logps.numel()):
         raise ValueError(f"one advantage per row or token: {len(logps)} rows, {advantages.numel()} advantages")

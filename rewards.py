@@ -16,7 +16,7 @@ Intuitor is "Learning to Reason without External Rewards" (2505.19590), noisy re
 Than the Summit" (2505.22653). With `--flip P` the answer key errs, as a bad checker would.
 
 Differs from the papers: self-certainty is the equation, not the released code (see there). Noisy rewards trains PPO
-with a critic; here everything is GRPO, and `flip` says what that changes. Its reward models score a completion's answer
+with a critic; what GRPO makes of its noise is said in `flip`. Its reward models score a completion's answer
 part only, and 0 for a malformed one; here the whole completion is scored. (Malformed: see `thought_and_answer`.)
 """
 

@@ -23,9 +23,11 @@ there. Nothing seen in this world proves that the same holds for a large model; 
 from four numbers, each used once, and `3*7=21 21+8=29 29*2=58` does. In the chain world an answer can be guessed: it is
 one of a hundred. Here the answer is its own proof, and what a model solves in many tries is what it can find. How often
 a blind search finds a solution is known exactly (`search_chance`). It is the world for "Does Reinforcement Learning
-Really Incentivize Reasoning Capacity in LLMs Beyond the Base Model?".
+Really Incentivize Reasoning Capacity in LLMs Beyond the Base Model?". `toy-search-5` is the same with five numbers and
+a base model that has read little: 256 tries do not solve every puzzle, so that one sees what widens the set of those
+that can be solved (distill.py).
 
-In both worlds every value lies in 0..99. Train and test problems are disjoint by construction: a hash of a problem says
+In all worlds every value lies in 0..99. Train and test problems are disjoint by construction: a hash of a problem says
 to which split it belongs (in the search world whatever the order of its numbers), and neither the base model nor
 reinforcement learning is ever given a problem of the other split. (A single step such as 7+8=15 is everywhere, as the
 addition table is: of one operation there are only 207 chains in all.)
@@ -268,7 +270,7 @@ def solve(prompt: str, rng: random.Random) -> str:
             return solution
 
 
-# --- both worlds ----------------------------------------------------------------------------------------------------
+# --- all worlds -----------------------------------------------------------------------------------------------------
 
 
 class World(NamedTuple):
@@ -330,8 +332,6 @@ WORLDS = {
         base_model={**BASE_MODEL, "steps": 600, "documents_per_step": 128},
     ),
 }
-# Five numbers, and a base model that has read little: there, 256 tries do not solve every puzzle, so that one sees what
-# widens the set of those that can be solved (distill.py).
 WORLDS["toy-search-5"] = WORLDS["toy-search"]._replace(
     make_problems=partial(make_puzzles, count=5),
     documents=partial(search_documents, count=5),

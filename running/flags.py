@@ -1,7 +1,7 @@
 """flags.py: a dataclass becomes a command line.
 
 Each field of a settings class is a flag of the same name. `flag` declares its default, its help and what it may be;
-`parse` reads a command line, and `check` refuses what is out of range. All four programs use these three.
+`parse` reads a command line, and `check` refuses what is out of range. All programs use these three.
 """
 
 import argparse

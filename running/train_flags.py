@@ -90,7 +90,9 @@ def read_command_line(settings_class, argv) -> tuple:
 
     A recipe may be combined with another --reward: what it brings for its own reward alone is then left out.
     """
-    settings, given, switches = parse(settings_class, argv, "train.py", "Train with GRPO.", RECIPES, SWITCHES)
+    settings, given, switches = parse(
+        settings_class, argv, "train.py", "Train by reinforcement learning.", RECIPES, SWITCHES
+    )
     if {"resume", "overwrite"} <= switches:
         raise BadInput("--resume and --overwrite exclude each other; leave one out")
     if isinstance(settings.reward, list):

@@ -52,7 +52,7 @@ EXPERIMENTS = {
         of_algorithms("search-", SEARCH, ALGORITHMS),
     ),
     "algorithms-shared": Experiment(
-        "the same with settings shared by all: only the advantages differ",
+        "the same with settings shared by all: they differ in the advantages, and dapo in its sampling",
         "toy-search",
         of_algorithms("search-shared-", f"{SEARCH} {SHARED}", [name for name in ALGORITHMS if name != "gspo"]),
     ),
