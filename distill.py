@@ -17,14 +17,14 @@ which is GRPO's loss (grpo.py) with every advantage 1. What differs is who wrote
     distillation         somebody else                     right ones get likelier
 
 The first three can only make more frequent what the model says by itself now and then. A teacher says what the student
-would not. "Does Reinforcement Learning Really Incentivize Reasoning Capacity..." (2504.13837, its section 4.4 and
-Figure 7) finds that reinforcement learning narrows what a model can solve in many tries, and that distillation widens
-it. Expert iteration is Anthony et al. (1705.08439). STaR (2203.14465) does it with language models, starts again from
-the base model in every round, and gives hints; here the student goes on learning, without hints.
+would not. "Does Reinforcement Learning Really Incentivize Reasoning Capacity..." (2504.13837, its Figure 7) finds that
+reinforcement learning narrows what a model can solve in many tries, and that distillation widens it. Expert iteration
+is Anthony et al. (1705.08439). STaR (2203.14465) does it with language models, starts again from the base model in
+every round, and gives hints; here the student goes on learning, without hints.
 
 The problems are those of the training split. A model's wrong and truncated responses are dropped, so a teacher need not
-be perfect; a FILE is believed. The run folder holds the student and metrics.jsonl (the loss of each
-step, nats a token). Compare with `python eval.py MODEL RUN`.
+be perfect; a FILE is believed. The run folder holds the student and metrics.jsonl (the loss of each step, nats a
+token). Compare with `python eval.py MODEL RUN`.
 """
 
 import sys

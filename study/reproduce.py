@@ -88,7 +88,7 @@ EXPERIMENTS = {
         checkpoints=(20, 60, 120),
     ),
     "rollouts": Experiment(
-        "rollouts per prompt, with equal rollouts in all (limit of RLVR, Figure 16)",
+        "rollouts per prompt, with equal rollouts in all (limit of RLVR, its larger n)",
         "toy-search",
         {
             f"search-{G}-rollouts": f"train.py {SEARCH} --kl 0 --eval-samples 0 --rollouts-per-prompt {G} "
@@ -97,7 +97,7 @@ EXPERIMENTS = {
         },
     ),
     "kl": Experiment(
-        "the weight of the KL penalty (limit of RLVR, Figure 17; Intuitor, Table 3)",
+        "the weight of the KL penalty (limit of RLVR, its KL of 0.001; Intuitor, Table 3)",
         "toy-search",
         {f"search-kl-{kl}": f"train.py {SEARCH} --eval-samples 0 --kl {kl}" for kl in ("0", "0.005", "0.05", "0.5")},
     ),
