@@ -164,7 +164,7 @@ def draw_gaps(content: dict, found: dict[str, dict], path: Path) -> None:
     axes.axvline(many - 100 * found[base]["pass_at_1"], color="k", linestyle="--", linewidth=1, label=f"{base} itself")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlabel(f"pass@{content['samples']} of {base} minus the run's own pass@1, points (lower is better)")
+    axes.set_xlabel(f"pass@{content['samples']} of the base minus own pass@1, in points (lower is better)")
     axes.grid(alpha=0.3, axis="x")
     figure.legend(fontsize=9, ncols=2, loc="outside upper center", frameon=False)
     save(figure, path)
