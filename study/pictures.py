@@ -217,6 +217,6 @@ def learning(rows: list[dict], path: Path) -> None:
         axes.set(xlabel="step", ylabel=label)
         axes.set_ylim(bottom=0, top=1.02 if label.startswith("share") else None)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=9)
+        axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)  # hides no curve
     figure.savefig(path, dpi=150)
     plt.close(figure)
