@@ -43,6 +43,7 @@ from data import TEMPLATES
 from engine.head import annotate
 from engine.masters import adamw, learning_rate
 from engine.memory import check_memory
+from exercises.work import put_to_work
 from generate import Rollouts, generate, stream
 from grpo import kl, log_probabilities, token_mean, update
 from ppo import Critic, update_critic, values_of
@@ -463,6 +464,9 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if "resume" not in switches:
             check_folder(Path(settings.run), "overwrite" in switches)
+        if "exercises" in switches:
+            replaced = ", ".join(put_to_work(sys.modules[__name__]))
+            print(f"Yours: {replaced or 'nothing yet; python -m exercises shows what there is to do'}")
         if idle := idle_on_policy(settings):
             print(f"note: {idle}: no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
         train(settings, "resume" in switches)

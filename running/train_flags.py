@@ -22,6 +22,7 @@ from running.models import own_data, resolve_device
 SWITCHES = {
     "resume": "go on with the run in the run folder, up to --steps",
     "overwrite": "delete the run in the run folder and start again",
+    "exercises": "train with your own functions, those that `python -m exercises` calls done",
     "dry_run": "print the settings and what would be downloaded, and stop",
 }
 # What is left open depends on the model: a toy, smollm2, or any other. (A toy is too small to gain from bfloat16.)
