@@ -144,10 +144,12 @@ def overlong_penalty(lengths: torch.Tensor, longest: int, share: float) -> torch
     return ((1 - share) * longest - lengths).div(share * longest).clamp(-1, 0) / 2
 
 
-def without_spread(rewards: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
-    """The groups of equal rewards, which teach nothing: [B] bool. (DAPO eq. 11, there for right and wrong alone.)"""
-    total = weighted(rewards, weights)
-    return total.amax(dim=1) == total.amin(dim=1)
+def without_spread(rewards: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The groups whose rollouts all earn the same, each reward for itself; they teach nothing: [B] bool.
+
+    DAPO eq. 11, where the one reward is to be right.
+    """
+    return torch.stack([x.amax(dim=1) == x.amin(dim=1) for x in rewards.values()]).all(dim=0)
 
 
 def replaced(graded, rewards: dict, new_graded, new_rewards: dict, where: torch.Tensor) -> tuple:

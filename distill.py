@@ -43,7 +43,7 @@ from running import flags, models
 from running.files import BadInput, append_log
 from running.flags import flag, pick
 from running.folder import check_folder, empty_folder, save_model, write_config
-from running.supervised import document, fit
+from running.supervised import fit, response_tokens
 from running.train_flags import held_out_of
 from study.perplexity import read_teacher
 
@@ -89,9 +89,8 @@ def distill(s: Settings) -> None:
     data.check_code_execution(problems, s.allow_code_execution)
     student, tokenizer = models.load_model(s.model, device, dtype)
     s.template = s.template or data.TEMPLATE_OF.get(s.data) or data.default_template(tokenizer, problems[0].kind)
-    room = models.context_room(student, s.max_new_tokens)
-    prompts = data.encode_prompts(problems, tokenizer, s.template, room)
-    teacher, pairs = None, None
+    prompts = encoded(problems, student, tokenizer, s)
+    teacher, pairs = (student, tokenizer, prompts), None
     if is_written(s.teacher):
         pairs = written_responses(problems, s)
     elif s.teacher != "self":
@@ -99,6 +98,7 @@ def distill(s: Settings) -> None:
             teacher = models.load_model(s.teacher, device, dtype)
         except BadInput as error:
             raise BadInput(str(error).replace("--model", "--teacher", 1)) from None
+        teacher = (*teacher, encoded(problems, *teacher, s))  # it may read other tokens than the student
     adapted = models.add_lora(student, s.lora, s.seed) if s.lora else None
     sizes = pick(s, "max_new_tokens temperature micro_tokens gradient_checkpointing")
     at_once = 1 if pairs else max(1, s.rows // s.samples)  # prompts
@@ -111,25 +111,31 @@ def distill(s: Settings) -> None:
     optimizer, run = adamw(student, s.lr), Path(s.run)
     for number in range(s.rounds):
         if not is_written(s.teacher):
-            pairs = right_responses(*(teacher or (student, tokenizer)), problems, s, number)
+            pairs = right_responses(*teacher, problems, s, number)
         if number == 0:
             empty_folder(run)
             write_config(run, {}, asdict(s))
-        solved = len({problem.prompt for problem, _ in pairs})
+        solved = len({i for i, _ in pairs})
         print(f"Round {number}: {len(pairs):,} responses to {solved:,} of {len(problems):,} problems.")
-        documents = [document(problem, text, tokenizer, s.template) for problem, text in pairs]
+        documents = [(prompts[i], response_tokens(text, tokenizer)) for i, text in pairs]
         sizes = pick(s, "epochs documents_per_step micro_tokens")
         losses = fit(student, documents, optimizer, seed=s.seed + number, **sizes)
         append_log(run / "metrics.jsonl", *({"round": number, "loss": loss} for loss in losses))
     save_model(run, student, adapted, optimizer, tokenizer, {**asdict(s), "eval_data": held_out_of(s.data)})
 
 
-def right_responses(teacher, tokenizer, problems: list, s: Settings, number: int) -> list[tuple[data.Problem, str]]:
-    """The right ones of a model's `samples` responses to each problem: (problem, response) pairs. number: the round.
+def encoded(problems: list, model, tokenizer, s: Settings) -> list[list[int]]:
+    """The prompts as a model's tokens. Raises BadInput where one leaves no room for a response."""
+    return data.encode_prompts(problems, tokenizer, s.template, models.context_room(model, s.max_new_tokens))
 
-    Raises BadInput where there are none.
+
+def right_responses(
+    teacher, tokenizer, prompts: list[list[int]], problems: list, s: Settings, number: int
+) -> list[tuple[int, str]]:
+    """The right ones of a model's `samples` responses to each problem: (number of the problem, response) pairs.
+
+    number: the round. Raises BadInput where there are none.
     """
-    prompts = data.encode_prompts(problems, tokenizer, s.template, models.context_room(teacher, s.max_new_tokens))
     eos_ids, at_once, found = models.end_tokens(teacher, tokenizer), max(1, s.rows // s.samples), []
     for first in range(0, len(problems), at_once):
         asked = problems[first : first + at_once]
@@ -139,7 +145,7 @@ def right_responses(teacher, tokenizer, problems: list, s: Settings, number: int
         )  # fmt: skip
         graded = grade_rollouts(asked, rollouts, tokenizer, s.allow_code_execution)
         kept = [row for row, right in enumerate(graded.right) if right and not rollouts.truncated[row]]
-        found += [(asked[row // s.samples], graded.texts[row]) for row in kept]
+        found += [(first + row // s.samples, graded.texts[row]) for row in kept]
     if not found:
         raise BadInput(
             f"--teacher {s.teacher}: not one right response that ends; give more --samples or --max-new-tokens, or "
@@ -148,15 +154,14 @@ def right_responses(teacher, tokenizer, problems: list, s: Settings, number: int
     return found
 
 
-def written_responses(problems: list, s: Settings) -> list[tuple[data.Problem, str]]:
-    """The responses of a toy's solver, or of a file: (problem, response) pairs. Raises BadInput."""
+def written_responses(problems: list, s: Settings) -> list[tuple[int, str]]:
+    """The responses of a toy's solver, or of a file: (number of the problem, response) pairs. Raises BadInput."""
     if s.teacher == "solver":
         if s.data not in toy.WORLDS:
             raise BadInput(f"--teacher solver: the toys have one, {s.data} has none; give a model or a .jsonl")
         solve, rng = toy.WORLDS[s.data].solve, Random(f"solver-{s.seed}")
-        return [(problem, solve(problem.prompt, rng)) for problem in problems for _ in range(s.samples)]
-    rows = read_teacher(Path(s.teacher), problems, s.samples)
-    return [(problems[row["problem"]], row["text"]) for row in rows]
+        return [(i, solve(problem.prompt, rng)) for i, problem in enumerate(problems) for _ in range(s.samples)]
+    return [(row["problem"], row["text"]) for row in read_teacher(Path(s.teacher), problems, s.samples)]
 
 
 def complete(s: Settings) -> None:

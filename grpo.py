@@ -27,7 +27,7 @@ choice by name (`loss_weights`), because papers and their code differ in it. The
 
 import torch
 
-from engine.head import fits_one_block, head_logps, micro_batches
+from engine.head import fits_one_block, head_logps, row_batches
 
 
 def group_advantages(rewards: torch.Tensor, scale: str = "std", eps: float = 1e-4) -> torch.Tensor:
@@ -88,9 +88,7 @@ def token_logps(policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature
 def log_probabilities(policy, rollouts, temperature: float, micro_tokens: int) -> torch.Tensor:
     """token_logps of all of generate.Rollouts, [N, S], in micro-batches, without a gradient."""
     logps = torch.zeros(rollouts.mask.shape, device=rollouts.mask.device)
-    lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
-    for batch in micro_batches(lengths, micro_tokens):
-        width = int(lengths[batch].max())
+    for batch, width in row_batches(rollouts, micro_tokens):
         part = rollouts.token_ids[batch, :width], rollouts.mask[batch, :width]
         logps[batch, :width] = token_logps(policy, *part, temperature)
     return logps
@@ -227,17 +225,15 @@ def update(
     """
     advantages = advantages.reshape(len(rollouts.mask), -1).to(rollouts.mask.device)  # [N, 1] or [N, S]
     weights = loss_weights(rollouts.mask, loss_average, max_new_tokens)  # [N, S]
-    lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
     # Without a KL penalty a row of zero advantage has no gradient, so it needs no pass.
     learns = advantages.any(dim=1) | (ref_policy is not None)  # [N]
     rows = learns.nonzero()[:, 0]
-    batches = [rows[part] for part in micro_batches(lengths[rows], micro_tokens)]  # numbers of rows
+    batches = row_batches(rollouts, micro_tokens, rows)
     total = max(1, rollouts.mask[rows].sum().item())  # tokens
     old, reference, sampling_gap = {}, {}, 0.0  # log-probabilities by micro-batch, kept for later updates
     for update_number in range(updates_per_step):
         metrics = {"loss": 0.0, "clip_fraction": 0.0, "ratio_change": 0.0, "kl": None if ref_policy is None else 0.0}
-        for i, batch in enumerate(batches):
-            width = int(lengths[batch].max())
+        for i, (batch, width) in enumerate(batches):
             token_ids, mask = rollouts.token_ids[batch, :width], rollouts.mask[batch, :width]  # [n, width]
             share = mask.sum().item() / total  # of the step's tokens
             logps = token_logps(policy, token_ids, mask, temperature)

@@ -11,9 +11,9 @@ of what stands before token t. GRPO asks the other rollouts of the group instead
 With gamma = lambda = 1, as "The Climb Carves Wisdom..." (2505.22653) trains, A_t is what the rollout earns from token t
 on, minus V_t. A smaller lambda trusts the critic more: less noise, and the critic's errors.
 
-The critic is a copy of the starting policy with one output in place of its vocabulary, so PPO takes about twice the
-memory of GRPO. It knows nothing at first: --critic-warmup steps train it alone. Its clip of 0.5 is for rewards of 0 and
-1: V moves about so far in a step, and a reward of 30 is out of its reach for many.
+The critic is a copy of the starting policy with one output in place of its vocabulary, and is trained as the policy is:
+a second set of weights, gradients and moments. It knows nothing at first: --critic-warmup steps train it alone. Its
+clip of 0.5 is for rewards of 0 and 1; a value that has to reach 30 is held back by it.
 
 All per-token tensors are [N, S]. A value stands at the token that it is the value before.
 """
@@ -22,7 +22,7 @@ import copy
 
 import torch
 
-from engine.head import micro_batches
+from engine.head import row_batches
 from grpo import optimizer_step
 
 
@@ -47,16 +47,9 @@ class Critic(torch.nn.Module):
 def values_of(critic: Critic, rollouts, micro_tokens: int) -> torch.Tensor:
     """The critic's values of generate.Rollouts, [N, S]."""
     values = torch.zeros(rollouts.mask.shape, device=rollouts.mask.device)
-    for batch, width in batches(rollouts, torch.arange(len(values)), micro_tokens):
+    for batch, width in row_batches(rollouts, micro_tokens):
         values[batch, :width] = critic(rollouts.token_ids[batch, :width], rollouts.mask[batch, :width])
     return values
-
-
-def batches(rollouts, rows: torch.Tensor, micro_tokens: int) -> list[tuple[torch.Tensor, int]]:
-    """(numbers of rows, their width) of each micro-batch of these rows."""
-    lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
-    parts = [rows[part.cpu()] for part in micro_batches(lengths[rows], micro_tokens)]
-    return [(part, int(lengths[part].max())) for part in parts]
 
 
 def gae(
@@ -107,9 +100,9 @@ def update_critic(
     mask, losses = rollouts.mask, []
     updates = min(updates, len(mask))
     for first in range(updates):
-        rows = torch.arange(first, len(mask), updates)  # some of the rollouts of each prompt
+        rows = torch.arange(first, len(mask), updates, device=mask.device)  # some of the rollouts of each prompt
         losses.append(0.0)
-        for batch, width in batches(rollouts, rows, micro_tokens):
+        for batch, width in row_batches(rollouts, micro_tokens, rows):
             part = [x[batch, :width] for x in (old_values, returns, mask)]
             loss = value_loss(critic(rollouts.token_ids[batch, :width], part[2]), *part, clip) / mask[rows].sum()
             loss.backward()

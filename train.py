@@ -38,7 +38,7 @@ from tqdm import tqdm
 import data
 import eval as evaluation
 import passk
-from algorithms import ADVANTAGES, ALGORITHMS, advantages_of, overlong_penalty, replaced, without_spread
+from algorithms import ADVANTAGES, ALGORITHMS, advantages_of, overlong_penalty, replaced, weighted, without_spread
 from data import TEMPLATES
 from engine.head import annotate
 from engine.masters import adamw, learning_rate
@@ -242,13 +242,14 @@ def replace_alike(number: int, graded: Graded, rewards: dict, parts: Parts, s: S
     group of another prompt, drawn from all, takes its place, in at most --resample rounds. Also returns what to log."""
     groups = 0
     for attempt in range(1, s.resample + 1):
-        alike = without_spread(rewards, parts.reward_weights)  # [B]
-        others = torch.randperm(len(parts.problems), generator=stream(s.seed, "others", number, attempt))
-        if alike.any():
-            key, others = (number, attempt), others[: alike.sum()].tolist()
-            new = grade(others, sample(others, key, parts, s), key, parts, s)
-            graded, rewards = replaced(graded, rewards, *new, alike)
-            groups += len(others)
+        alike, key = without_spread(rewards), (number, attempt)  # [B]
+        if not alike.any():
+            break
+        shuffled = torch.randperm(len(parts.problems), generator=stream(s.seed, "others", *key))
+        others = shuffled[: alike.sum()].tolist()
+        new = grade(others, sample(others, key, parts, s), key, parts, s)
+        graded, rewards = replaced(graded, rewards, *new, alike)
+        groups += len(others)
     return graded, rewards, {"groups_resampled": groups / s.prompts_per_step}
 
 
@@ -326,7 +327,7 @@ def train(settings: Settings, resume: bool) -> None:
         graded, rewards, _, measured = step(number, parts, settings)
 
         # Several rewards are logged as the weighted sum that a reader has in mind; what trains are the advantages.
-        total = sum(parts.reward_weights[name] * values for name, values in rewards.items())  # [B, G]
+        total = weighted(rewards, parts.reward_weights)  # [B, G]
         metrics = {"step": number, "lr": lr, **describe(graded, rewards, total, measured), **looked}
         append_log(run / "metrics.jsonl", metrics)
         bar.set_postfix_str(progress(metrics))
@@ -465,8 +466,8 @@ def main(argv: list[str] | None = None) -> int:
         if "resume" not in switches:
             check_folder(Path(settings.run), "overwrite" in switches)
         if "exercises" in switches:
-            replaced = ", ".join(put_to_work(sys.modules[__name__]))
-            print(f"Yours: {replaced or 'nothing yet; python -m exercises shows what there is to do'}")
+            yours = ", ".join(put_to_work(sys.modules[__name__]))
+            print(f"Yours: {yours or 'nothing yet; python -m exercises shows what there is to do'}")
         if idle := idle_on_policy(settings):
             print(f"note: {idle}: no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
         train(settings, "resume" in switches)

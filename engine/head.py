@@ -131,11 +131,18 @@ def annotate(annotator, rollouts, micro_tokens: int) -> torch.Tensor:
     With the frozen starting model it is Intuitor's offline annotator (its Figure 7), which a policy learns to exploit.
     """
     certainty = torch.zeros_like(rollouts.self_certainty)
-    lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
-    for batch in micro_batches(lengths, micro_tokens):
-        width = int(lengths[batch].max())
+    for batch, width in row_batches(rollouts, micro_tokens):
         certainty[batch, :width] = score(annotator, rollouts.token_ids[batch, :width], rollouts.mask[batch, :width])[1]
     return certainty
+
+
+def row_batches(rollouts, micro_tokens: int, rows: torch.Tensor | None = None) -> list[tuple[torch.Tensor, int]]:
+    """(numbers of rows, their width) of each micro-batch of generate.Rollouts. rows: the ones wanted; default all."""
+    lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
+    if rows is None:
+        rows = torch.arange(len(lengths), device=lengths.device)
+    parts = [rows[part] for part in micro_batches(lengths[rows], micro_tokens)]
+    return [(part, int(lengths[part].max())) for part in parts]
 
 
 def micro_batches(lengths: torch.Tensor, budget: int) -> list[torch.Tensor]:

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     files = numbered()
     if unknown := set(asked.numbers) - set(files):
         parser.error(f"there is no exercise {min(unknown)}; there are 1 to {max(files)}")
-    rows, said = [], ""
+    rows, said, following = [], "", None
     for number, path in files.items():
         title, core, minutes = title_of(path)
         if (asked.numbers and number not in asked.numbers) or (asked.core and not core):
@@ -65,12 +65,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{number:>3} {star} {title:<72} {minutes:>3} min  {STATES[state]}")
         if state == "done" and words:
             said += f"\nExperiment {number}:\n{words}\n"
-    following = next((row for row in rows if row["state"] != "done"), None)
+        if state != "done" and following is None:
+            following = path, words
     print(said + f"\n{sum(row['state'] == 'done' for row in rows)} of {len(rows)} done.")
     if following:
-        path = files[following["number"]]
+        path, words = following
         print(f"Next: {path.relative_to(FOLDER.parent)}")
-        words = judge(importlib.import_module(f"exercises.{path.stem}"), following["number"])[1]
         print(f"  {words}" if words else "  (its function is not written yet)")
     if len(rows) == len(files):
         (FOLDER / "progress.json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -9,6 +9,7 @@ import time
 import torch
 from tqdm import tqdm
 
+from algorithms import without_spread
 from rewards import Graded, sequence_mean
 
 SAMPLES_SHOWN = 4  # completions of a step that go into samples.jsonl
@@ -42,7 +43,7 @@ def describe(graded: Graded, rewards: dict, total: torch.Tensor, measured: dict)
         "entropy": ((rollouts.entropy * mask).sum() / mask.sum()).item(),
         "completion_tokens": mask.sum(dim=1).float().mean().item(),
         "truncated": rollouts.truncated.float().mean().item(),
-        "zero_std_groups": torch.stack([x.amax(1) == x.amin(1) for x in rewards.values()]).all(0).float().mean().item(),
+        "zero_std_groups": without_spread(rewards).float().mean().item(),
         "pairwise_accuracy": pairwise_accuracy(total, graded.groups(graded.right).bool()),
         "unique_answers": sum(len(different) for different in answers) / len(answers),
         # Over the time of the whole step, training included: what a reader waits for.

@@ -17,8 +17,12 @@ from grpo import loss_weights, optimizer_step, token_logps
 def document(problem: data.Problem, response: str, tokenizer, template: str) -> tuple[list[int], list[int]]:
     """(prompt, response) as tokens. The prompt is the one that the model will be given, and the response ends with the
     end token: a model that was never taught to end runs on to --max-new-tokens. Raises BadInput for the template."""
-    prompt = data.encode_prompt(problem, tokenizer, template)
-    return prompt, [*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return data.encode_prompt(problem, tokenizer, template), response_tokens(response, tokenizer)
+
+
+def response_tokens(response: str, tokenizer) -> list[int]:
+    """A response as tokens, with the end token behind it."""
+    return [*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
 def padded(documents: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:

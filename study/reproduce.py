@@ -38,11 +38,11 @@ class Experiment(NamedTuple):
 
 def of_algorithms(prefix: str, flags_of_all: str, names) -> dict[str, str]:
     """A run of each algorithm."""
-    return {f"{prefix}{name}": f"train.py {flags_of_all} --algorithm {name} --eval-samples 0" for name in names}
+    return {f"{prefix}{name}": f"train.py {flags_of_all} --algorithm {name}" for name in names}
 
 
-SEARCH = "--model toy-search --steps 60 --lr 2e-4"
-LONG = SEARCH.replace("60", "200")
+PLAIN = "--lr 2e-4 --eval-samples 0"  # what the search worlds' runs share
+SEARCH = f"--model toy-search --steps 60 {PLAIN}"
 # All alike but for what a rollout is compared with, and for what dapo samples again. Here gspo is grpo.
 SHARED = "--kl 0 --loss-average token --clip 0.2 --clip-high 0.2 --overlong 0"
 EXPERIMENTS = {
@@ -59,13 +59,13 @@ EXPERIMENTS = {
     "algorithms-chain": Experiment(
         "eight algorithms, each with its paper's settings, in the chain world",
         "toy",
-        of_algorithms("chain-", "--model toy", ALGORITHMS),
+        of_algorithms("chain-", "--model toy --eval-samples 0", ALGORITHMS),
     ),
     "distillation": Experiment(
         "reinforcement learning, a model's own right answers, and a teacher's (limit of RLVR, Figure 7)",
         "toy-search-5",
         {
-            "search-5-grpo": f"train.py {SEARCH.replace('search', 'search-5')} --kl 0 --eval-samples 0",
+            "search-5-grpo": f"train.py --model toy-search-5 --steps 60 {PLAIN} --kl 0",
             "search-5-rejection": "distill.py --teacher self --epochs 2",
             "search-5-expert": "distill.py --teacher self --epochs 2 --rounds 3",
             "search-5-taught": "distill.py --teacher toy-search-5-strong --epochs 4",
@@ -76,7 +76,7 @@ EXPERIMENTS = {
         "the same with four numbers, where the base model solves everything in 256 tries",
         "toy-search",
         {
-            "search-kl-0": f"train.py {SEARCH} --eval-samples 0 --kl 0",
+            "search-kl-0": f"train.py {SEARCH} --kl 0",
             "search-expert": "distill.py --model toy-search --teacher self --epochs 2 --rounds 3",
             "search-solver": "distill.py --model toy-search --teacher solver",
         },
@@ -84,22 +84,21 @@ EXPERIMENTS = {
     "steps": Experiment(
         "pass@1 rises and pass@256 falls as training goes on (limit of RLVR, Figure 1)",
         "toy-search",
-        {"search-long": f"train.py {LONG} --kl 0 --eval-samples 0 --eval-every 20 --keep-checkpoints"},
+        {"search-long": f"train.py --model toy-search --steps 200 {PLAIN} --kl 0 --eval-every 20 --keep-checkpoints"},
         checkpoints=(20, 60, 120),
     ),
     "rollouts": Experiment(
         "rollouts per prompt, with equal rollouts in all (limit of RLVR, its larger n)",
         "toy-search",
         {
-            f"search-{G}-rollouts": f"train.py {SEARCH} --kl 0 --eval-samples 0 --rollouts-per-prompt {G} "
-            f"--prompts-per-step {256 // G}"
+            f"search-{G}-rollouts": f"train.py {SEARCH} --kl 0 --rollouts-per-prompt {G} --prompts-per-step {256 // G}"
             for G in (4, 8, 16, 32, 64)
         },
     ),
     "kl": Experiment(
         "the weight of the KL penalty (limit of RLVR, its KL of 0.001; Intuitor, Table 3)",
         "toy-search",
-        {f"search-kl-{kl}": f"train.py {SEARCH} --eval-samples 0 --kl {kl}" for kl in ("0", "0.005", "0.05", "0.5")},
+        {f"search-kl-{kl}": f"train.py {SEARCH} --kl {kl}" for kl in ("0", "0.005", "0.05", "0.5")},
     ),
 }
 

@@ -220,7 +220,7 @@ def test_groups_that_are_all_alike_are_replaced_and_the_others_stay(qwen2):
     old = graded(["1", "2", "1", "1", "", "5"], qwen2, 0)
     new = graded(["7", "1", "8", "8"], qwen2, 4)
     rewards, new_rewards = ({"correct": x.groups(x.right)} for x in (old, new))
-    alike = algorithms.without_spread(rewards, {"correct": 1.0})
+    alike = algorithms.without_spread(rewards)
     assert alike.tolist() == [False, True, True]
     both, merged = algorithms.replaced(old, rewards, new, new_rewards, alike)
     assert both.texts == ["1", "2", "7", "1", "8", "8"] and both.answers == both.texts

@@ -65,11 +65,15 @@ def test_a_student_learns_what_a_file_says(run, base, tmp_path, problems):
 
 
 def learned(monkeypatch) -> list[tuple[str, str]]:
-    """(prompt, response) pairs, as they are made into documents."""
-    found, document = [], distill.document
-    monkeypatch.setattr(
-        distill, "document", lambda p, text, *rest: found.append((p.prompt, text)) or document(p, text, *rest)
-    )
+    """(prompt, response) pairs that are learned, read from their tokens."""
+    found, fit, tokenizer = [], distill.fit, toy.make_tokenizer()
+
+    def reading(student, documents, *rest, **more):
+        assert all(response[-1] == tokenizer.eos_token_id for _, response in documents)
+        found.extend((tokenizer.decode(prompt), tokenizer.decode(response[:-1])) for prompt, response in documents)
+        return fit(student, documents, *rest, **more)
+
+    monkeypatch.setattr(distill, "fit", reading)
     return found
 
 
