@@ -15,6 +15,7 @@ the ratio of a pair, because a machine's speed drifts. The table gives the media
     step       a whole GRPO step against TRL's GRPOTrainer, if that is installed (toy only)
     head       log-probabilities, self-certainty and their gradient against log_softmax of all logits: time and memory
     memory     what engine/memory.py says that training needs: all weights, and adapters with checkpointing
+    agreement  samples, log-probabilities and gradients in bfloat16 against float32, and the memory plan against a step
     limits     decoding and training against what this machine's memory and matrix units could do at best
 
 Sizes are built from their public configurations with random weights, so nothing is downloaded; speed does not depend on
@@ -41,7 +42,7 @@ from engine.memory import memory_plan
 from generate import generate, generate_rows, stream
 from grpo import group_advantages, update
 from rewards import grade_rollouts, self_certainty
-from running import flags
+from running import agreement, flags
 from running.files import BadInput, replace_text
 from running.flags import flag
 from running.models import add_lora, context_room, end_tokens, load_model, resolve_device
@@ -55,7 +56,7 @@ SIZES = {  # Qwen2.5's config.json: hidden, intermediate, layers, heads, kv head
     "qwen2.5-1.5b": (1536, 8960, 28, 12, 2),
     "qwen2.5-3b": (2048, 11008, 36, 16, 2),
 }
-PARTS = ("rollouts", "tail", "step", "head", "limits", "memory")  # memory is last: it puts adapters into the model
+PARTS = ("rollouts", "tail", "step", "head", "agreement", "limits", "memory")  # the last one puts adapters in
 
 
 @dataclass
@@ -232,6 +233,17 @@ def bench_head(policy, tokenizer, *, head_tokens, repeats, device) -> dict:
     return {**sizes, "gradient_error": max(errors), "ways": results}
 
 
+def bench_agreement(policy, tokenizer, *, prompts, group, prompt_tokens, new_tokens, micro_tokens, device) -> dict:
+    """Whether sampling and training compute what they should, and need the memory that was planned."""
+    batch = make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens)
+    sizes = {"prompts": batch, "group": group, "T": new_tokens, "device": device}
+    found = {"passes": agreement.of_passes(policy, micro_tokens=micro_tokens, **sizes)}
+    if device != "cpu":
+        found["recorded"] = agreement.of_samplers(policy, **sizes)
+        found["memory"] = agreement.of_the_plan(policy, micro_tokens=micro_tokens, **sizes)
+    return found
+
+
 def bench_limits(policy, tokenizer, *, prompts, group, prompt_tokens, new_tokens, micro_tokens, device) -> dict:
     """Decoding and the training pass against the machine's limits; every row with new_tokens tokens."""
     batch = make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens)
@@ -264,6 +276,7 @@ BENCHES = {
     "tail": bench_tail,
     "step": bench_step,
     "head": bench_head,
+    "agreement": bench_agreement,
     "limits": bench_limits,
     "memory": bench_memory,
 }

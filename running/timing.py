@@ -91,6 +91,12 @@ def table(results: dict) -> str:
             lines.append(f"head: relative error of the gradient {result['gradient_error']:.1e}")
         for name, plan in result.get("plans", {}).items():
             lines.append(f"memory, {name}: {as_text(plan)}")
+        if "passes" in result:
+            numbers = {**result["passes"], **result.get("recorded", {})}
+            lines.append("agreement: " + ", ".join(f"{name} {value:.3g}" for name, value in numbers.items()))
+        if "measured" in result.get("memory", {}):
+            planned, measured = result["memory"]["planned"]["sum"] / 1e9, result["memory"]["measured"] / 1e9
+            lines.append(f"agreement: memory planned {planned:.1f} GB, measured {measured:.1f} GB")
         if "decode_of_roofline" in result:
             lines.append(
                 f"limits: decoding {result['decode_tokens_per_second']:,.0f} tokens/s, "

@@ -2,11 +2,12 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
 import bench
-from running import roofline
+from running import agreement, roofline
 from running.timing import compare, peak_memory
 
 
@@ -85,3 +86,42 @@ def test_memory_is_what_the_work_held_at_most():
 def test_bad_flags_are_one_clear_line(flags, said, capsys):
     assert bench.main(flags.split()) == 2
     assert capsys.readouterr().err.startswith(f"bench.py: {said}")
+
+
+def test_agreement_is_zero_in_float32_and_sees_a_sampler_that_errs(small, tmp_path, monkeypatch):
+    def found(*more) -> dict:
+        assert bench.main([*small, "--parts", "agreement", *more]) == 0
+        return json.loads((tmp_path / "bench.json").read_text())["results"]["agreement"]["passes"]
+
+    assert max(found("--dtype", "float32").values()) < 1e-4
+    rounded = found("--dtype", "bfloat16")
+    assert 1e-4 < rounded["gap_training_pass"] < 0.1 and 1e-3 < rounded["gradient_error"] < 0.2
+    sample = agreement.generate
+
+    def biased(*args, **kwargs):
+        rollouts = sample(*args, **kwargs)
+        return replace(rollouts, logps=rollouts.logps - 0.5)
+
+    monkeypatch.setattr(agreement, "generate", biased)
+    assert found("--dtype", "float32")["gap_sampler"] == pytest.approx(0.5, abs=1e-3)
+    assert found("--dtype", "float32")["gap_training_pass"] < 1e-4
+
+
+def test_two_samplers_agree_up_to_the_first_token_that_differs(qwen2, monkeypatch):
+    prompts = [[1, 2, 3], [4, 5]]
+    found = agreement.of_samplers(qwen2, prompts, 3, 6, "cpu")
+    assert found == {"equal_rows": 1.0, "compared_tokens": 2 * 3 * 6, "gap": 0.0}
+    sample, calls = agreement.generate, []
+
+    def other_second_time(*args, generator, **kwargs):
+        calls.append(None)
+        rollouts = sample(*args, generator=generator, **kwargs)
+        if len(calls) == 2:  # from its second token on, the first row says something else
+            rollouts.token_ids[0, 4:] += 1
+            rollouts.logps[0] += 1.0
+        return rollouts
+
+    monkeypatch.setattr(agreement, "generate", other_second_time)
+    found = agreement.of_samplers(qwen2, prompts, 3, 6, "cpu")
+    assert found["equal_rows"] == pytest.approx(5 / 6) and found["compared_tokens"] == 5 * 6 + 1
+    assert found["gap"] == pytest.approx(1 / 31)
