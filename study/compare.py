@@ -2,12 +2,13 @@
 
     python -m study.compare --panel "an answer key" toy-correct toy-flip-40 --panel "no labels" toy-plurality toy-rpr
 
-A name stands for all its seeds: the run folders runs/NAME-seed*/ or the files results/NAME-seed*-metrics.jsonl. Prints
-one table, and draws a panel of curves for each --panel: the mean over the seeds, and a band from the lowest to the
-highest. A panel whose title ends in "reward" shows the reward too, scaled to run from 0 at its start to 1 at its
-highest: there one sees the reward rise while the accuracy, dashed, falls.
+A name stands for all its seeds: the run folders runs/NAME-seed*/, or what the JSON of --source holds, which is written
+beside every picture. Prints one table, and draws a panel of curves for each --panel: the mean over the seeds, and a
+band from the lowest to the highest. A panel whose title ends in "reward" shows the reward too, scaled to run from 0 at
+its start to 1 at its highest: there one sees the reward rise while the accuracy, dashed, falls.
 """
 
+import json
 import sys
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -54,6 +55,28 @@ def metrics_of(name: str) -> list[list[dict]]:
     return runs
 
 
+def stored(source: Path, name: str) -> list[list[dict]]:
+    """What `metrics_of` gives, from a file that `store` wrote. Raises BadInput."""
+    try:
+        seeds = json.loads(source.read_text(encoding="utf-8"))["curves"][name]
+        return [[dict(zip(seed, values, strict=True)) for values in zip(*seed.values(), strict=True)] for seed in seeds]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(f"--source {source}: holds no curves of {name}; give a .json that was written here") from None
+
+
+def store(runs: dict[str, list[list[dict]]], path: Path) -> None:
+    """Keep what the table and the pictures need of the runs: {"curves": {NAME: [{metric: a value a step}]}}."""
+
+    def short(value: float | None) -> float | None:
+        return None if value is None else float(f"{value:.4g}")
+
+    curves = {
+        name: [{key: [short(row[key]) for row in rows] for key in COLUMNS.values()} for rows in seeds]
+        for name, seeds in runs.items()
+    }
+    path.write_text(json.dumps({"curves": curves}) + "\n")
+
+
 def column(runs: list[list[dict]], key: str) -> np.ndarray:
     """One metric as [seeds, steps]; where a step has none (null) it is NaN."""
     return np.array([[np.nan if row[key] is None else row[key] for row in run] for run in runs], dtype=float)
@@ -89,8 +112,8 @@ def curve(axes, values: np.ndarray, **look) -> None:
     axes.fill_between(steps, smooth.min(axis=0), smooth.max(axis=0), color=line.get_color(), alpha=0.15, linewidth=0)
 
 
-def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: str) -> None:
-    """One panel of curves for each [title, name, name ...]."""
+def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: str, of: str = "accuracy") -> None:
+    """One panel of curves for each [title, name, name ...]; of: what is drawn, one of COLUMNS."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     size = (4.2 * columns, 3.9 * rows)  # inches; a third of the height is for the legends
@@ -100,20 +123,20 @@ def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: st
     for axes, (title, *names) in zip(grid.flat, panels, strict=False):
         with_reward = title.endswith("reward")
         for i, name in enumerate(names):
-            color, accuracy = f"C{i}", column(runs[name], "accuracy")
+            color, values = f"C{i}", column(runs[name], COLUMNS[of])
             if with_reward:
                 reward = column(runs[name], "reward_mean")
                 start, highest = reward[:, :1], reward.max()
                 scaled = (reward - start) / np.maximum(highest - start, 1e-9)
                 curve(axes, scaled, color=color, label=f"{name}: reward", linewidth=2.2)
-                curve(axes, accuracy, color=color, label=f"{name}: accuracy", linestyle="--")
+                curve(axes, values, color=color, label=f"{name}: {of}", linestyle="--")
             else:  # line styles tell the runs apart without colour
-                curve(axes, accuracy, color=color, label=name, linestyle=("-", "--", "-.", ":")[i % 4])
-        axes.set(title=title, xlabel="step", ylim=(0, 1.02))
+                curve(axes, values, color=color, label=name, linestyle=("-", "--", "-.", ":")[i % 4])
+        axes.set(title=title, xlabel="step", ylim=(0, 1.02 if of == "accuracy" else None))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     for axes in grid[:, 0]:
-        axes.set_ylabel("accuracy")
+        axes.set_ylabel(of)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -129,7 +152,9 @@ class Settings:
     panel: list[list[str]] = flag(
         None, "a title, and the runs to draw under it", type=str, nargs="+", action="append", metavar="TITLE NAME"
     )
-    out: str = flag("compare.png", "the picture")
+    of: str = flag("accuracy", "what is drawn", choices=tuple(COLUMNS))
+    source: str | None = flag(None, "a .json that was written beside a picture, in place of run folders")
+    out: str = flag("compare.png", "the picture; a .json with its curves comes beside it")
 
 
 def parse(argv: list[str] | None) -> Settings:
@@ -137,21 +162,29 @@ def parse(argv: list[str] | None) -> Settings:
     return flags.parse(Settings, argv, "compare.py", "Training runs side by side.")[0]
 
 
+def compare(settings: Settings) -> str:
+    """Draw the picture, and keep its curves beside it; returns the table. Raises BadInput."""
+    flags.check(settings)
+    names = [name for _, *names in settings.panel or [] for name in names]
+    if not names:
+        raise BadInput("--panel: needed is a title and names of runs, such as --panel accuracy toy-correct")
+    source, out = settings.source and Path(settings.source), Path(settings.out)
+    runs = {name: stored(source, name) if source else metrics_of(name) for name in names}
+    try:
+        picture(settings.panel, runs, settings.out, settings.of)
+        store(runs, out.with_suffix(".json"))
+    except (OSError, ValueError) as error:  # no such folder, no such format
+        raise BadInput(f"--out {settings.out}: {error}; give a .png") from None
+    return table(runs)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
     settings = parse(argv)
     try:
-        runs = {name: metrics_of(name) for _, *names in settings.panel or [] for name in names}
-        if not runs:
-            raise BadInput("--panel: needed is a title and names of runs, such as --panel accuracy toy-correct")
+        print(compare(settings))
     except BadInput as error:
         print(f"compare.py: {error}", file=sys.stderr)
-        return 2
-    print(table(runs))
-    try:
-        picture(settings.panel, runs, settings.out)
-    except (OSError, ValueError) as error:  # no such folder, no such format
-        print(f"compare.py: --out {settings.out}: {error}; give a .png", file=sys.stderr)
         return 2
     print(f"Picture: {settings.out}")
     return 0

@@ -1,106 +1,51 @@
-"""reproduce.py: an experiment of the papers as one command: train what is missing, compare, print, draw.
+"""reproduce.py: an experiment of the papers as one command: train what is missing, study it, print, draw.
 
-    python -m study.reproduce --list                     what there is, and which paper's figure it is
-    python -m study.reproduce algorithms                 all of it: hours on two cores
+    python -m study.reproduce --list                     what there is, and which figures of the papers it is
+    python -m study.reproduce intuitor-figure-7          by the figure, or by its name, `annotators`
     python -m study.reproduce algorithms --jobs 2        two runs at a time; --seeds 1 for a first look
     python -m study.reproduce algorithms --dry-run       the commands, to be typed by hand
+    python -m study.reproduce algorithms --stored        print and draw what is in results/, without training
+    python -m study.reproduce --all                      the same for all, and into docs/: every picture anew
 
-An experiment is a list of commands, of train.py and distill.py, and a study of what they made, by eval.py. Nothing else
-happens here. A run that is finished is not made again, and one that was begun goes on. What comes out is in
-runs/EXPERIMENT: the study, and what study/seeds.py makes of it.
+An experiment (study/experiments.py) is a list of commands, of train.py and distill.py, and a study of what they made.
+Nothing else happens here. A run that is finished is not made again, and one that was begun goes on. What comes out is
+in runs/EXPERIMENT; what the papers found is printed beside it.
 """
 
+import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from algorithms import ALGORITHMS
 from running import flags
-from running.files import BadInput
+from running.files import BadInput, read_log
 from running.flags import flag
 from running.folder import read_config
-from study import seeds
+from study import certainty, compare, pictures, seeds
+from study.experiments import EXPERIMENTS, NAMES
 
-
-class Experiment(NamedTuple):
-    """What is trained, and from what."""
-
-    question: str
-    base: str  # the model that all start from
-    runs: dict[str, str]  # NAME -> the command that trains it, but for --seed and --run
-    study: str = "--samples 256 --perplexity 0"  # flags of eval.py
-    checkpoints: tuple[int, ...] = ()  # steps at which the runs' checkpoints are studied too
-
-
-def of_algorithms(prefix: str, flags_of_all: str, names) -> dict[str, str]:
-    """A run of each algorithm."""
-    return {f"{prefix}{name}": f"train.py {flags_of_all} --algorithm {name}" for name in names}
-
-
-PLAIN = "--lr 2e-4 --eval-samples 0"  # what the search worlds' runs share
-SEARCH = f"--model toy-search --steps 60 {PLAIN}"
-# All alike but for what a rollout is compared with, and for what dapo samples again. Here gspo is grpo.
-SHARED = "--kl 0 --loss-average token --clip 0.2 --clip-high 0.2 --overlong 0"
-EXPERIMENTS = {
-    "algorithms": Experiment(
-        "eight algorithms, each with its paper's settings, in the search world (limit of RLVR, Figure 8)",
-        "toy-search",
-        of_algorithms("search-", SEARCH, ALGORITHMS),
-    ),
-    "algorithms-shared": Experiment(
-        "the same with settings shared by all: they differ in the advantages, and dapo in its sampling",
-        "toy-search",
-        of_algorithms("search-shared-", f"{SEARCH} {SHARED}", [name for name in ALGORITHMS if name != "gspo"]),
-    ),
-    "algorithms-chain": Experiment(
-        "eight algorithms, each with its paper's settings, in the chain world",
-        "toy",
-        of_algorithms("chain-", "--model toy --eval-samples 0", ALGORITHMS),
-    ),
-    "distillation": Experiment(
-        "reinforcement learning, a model's own right answers, and a teacher's (limit of RLVR, Figure 7)",
-        "toy-search-5",
-        {
-            "search-5-grpo": f"train.py --model toy-search-5 --steps 60 {PLAIN} --kl 0",
-            "search-5-rejection": "distill.py --teacher self --epochs 2",
-            "search-5-expert": "distill.py --teacher self --epochs 2 --rounds 3",
-            "search-5-taught": "distill.py --teacher toy-search-5-strong --epochs 4",
-            "search-5-solver": "distill.py --teacher solver",
-        },
-    ),
-    "distillation-4": Experiment(
-        "the same with four numbers, where the base model solves everything in 256 tries",
-        "toy-search",
-        {
-            "search-kl-0": f"train.py {SEARCH} --kl 0",
-            "search-expert": "distill.py --model toy-search --teacher self --epochs 2 --rounds 3",
-            "search-solver": "distill.py --model toy-search --teacher solver",
-        },
-    ),
-    "steps": Experiment(
-        "pass@1 rises and pass@256 falls as training goes on (limit of RLVR, Figure 1)",
-        "toy-search",
-        {"search-long": f"train.py --model toy-search --steps 200 {PLAIN} --kl 0 --eval-every 20 --keep-checkpoints"},
-        checkpoints=(20, 60, 120),
-    ),
-    "rollouts": Experiment(
-        "rollouts per prompt, with equal rollouts in all (limit of RLVR, its larger n)",
-        "toy-search",
-        {
-            f"search-{G}-rollouts": f"train.py {SEARCH} --kl 0 --rollouts-per-prompt {G} --prompts-per-step {256 // G}"
-            for G in (4, 8, 16, 32, 64)
-        },
-    ),
-    "kl": Experiment(
-        "the weight of the KL penalty (limit of RLVR, its KL of 0.001; Intuitor, Table 3)",
-        "toy-search",
-        {f"search-kl-{kl}": f"train.py {SEARCH} --kl {kl}" for kl in ("0", "0.005", "0.05", "0.5")},
-    ),
+STORED, DOCS = Path("results"), Path("docs")
+# What each kind of experiment writes, and what it is called in docs/, behind the name of the experiment.
+WRITTEN = {
+    "pass@k": ("seeds.json", {"passk-seeds.png": "", "gap.png": "-gap"}),
+    "curves": ("curves.json", {"curves.png": ""}),
+    "certainty": ("certainty.json", {"certainty.png": ""}),
 }
+# Pictures of whole studies in docs/, and the reports that they are drawn from.
+PICTURED = {
+    "passk.png": "toy-search-study-report.json",
+    "coverage.png": "toy-search-study-report.json",
+    "histogram.png": "toy-search-study-report.json",
+    "groups.png": "toy-study-report.json",
+}
+# Pictures of training runs, and their metrics.
+RUNS = {"learning.png": "learning-metrics.jsonl", "held-out.png": "held-out-metrics.jsonl"}
 
 
 def commands(name: str, number: int) -> list[list[str]]:
@@ -118,33 +63,25 @@ def commands(name: str, number: int) -> list[list[str]]:
 
 def study_command(name: str, number: int) -> list[str]:
     """The command of an experiment's study."""
-    experiment = EXPERIMENTS[name]
+    experiment, out = EXPERIMENTS[name], f"runs/{name}"
+    given = shlex.split(experiment.study)
+    if experiment.kind == "curves":
+        return ["-m", "study.compare", *given, "--out", f"{out}/curves.png"]
     folders = [f"runs/{run}-seed{seed}" for run in experiment.runs for seed in range(number)]
     folders = [f"{folder}/checkpoint-{step}" for step in experiment.checkpoints for folder in folders] + folders
-    return ["eval.py", experiment.base, *folders, *experiment.study.split(), "--out", f"runs/{name}"]
+    program = ["-m", "study.certainty"] if experiment.kind == "certainty" else ["eval.py"]
+    return [*program, experiment.base, *folders, *given, "--out", out]
 
 
 def run(command: list[str], threads: int, quiet: bool) -> None:
     """Run a command of this project. Raises BadInput where it fails, with the last line that it said."""
-    print("python " + " ".join(command), flush=True)
+    print("python " + shlex.join(command), flush=True)
     pipe = subprocess.PIPE if quiet else None
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run([sys.executable, *command], env=environment, stdout=pipe, stderr=pipe, text=True)
     if done.returncode:
         said = (done.stderr or "").strip().splitlines()[-1:] or ["see above"]
-        raise BadInput(f"python {' '.join(command)} failed: {said[0]}")
-
-
-@dataclass
-class Settings:
-    """The flags."""
-
-    experiment: str | None = flag(None, "its name", positional=True, metavar="EXPERIMENT", nargs="?")
-    seeds: int = flag(3, "of each run", least=1)
-    jobs: int = flag(1, "runs at a time", least=1)
-
-
-SWITCHES = {"list": "print what there is, and stop", "dry_run": "print the commands that are left to run, and stop"}
+        raise BadInput(f"python {shlex.join(command)} failed: {said[0]}")
 
 
 def reproduce(name: str, number: int, jobs: int) -> str:
@@ -159,7 +96,78 @@ def reproduce(name: str, number: int, jobs: int) -> str:
         for _ in pool.map(lambda command: run(command, threads, quiet=jobs > 1), left):
             pass
     run(study_command(name, number), os.cpu_count() or 1, quiet=False)
-    return seeds.write(Path(f"runs/{name}/report.json"), Path(f"runs/{name}"))
+    out = Path(f"runs/{name}")
+    written = "report.json" if EXPERIMENTS[name].kind == "pass@k" else WRITTEN[EXPERIMENTS[name].kind][0]
+    return shown(name, out / written, out)
+
+
+def shown(name: str, source: Path, out: Path) -> str:
+    """Draw an experiment's pictures into a folder; returns its table. source: what a study of its kind has written."""
+    if not source.is_file():
+        raise BadInput(f"{source}: not there; {name} has not been run, or its result was not kept")
+    kind = EXPERIMENTS[name].kind
+    if kind == "pass@k":
+        return seeds.write(source, out)
+    if kind == "certainty":
+        return certainty.write(source, out)
+    given = [*shlex.split(EXPERIMENTS[name].study), "--source", str(source), "--out", str(out / "curves.png")]
+    return compare.compare(compare.parse(given))
+
+
+def beside_the_paper(name: str, table: str) -> str:
+    """A table, under what was asked, and above what the paper found."""
+    experiment = EXPERIMENTS[name]
+    answers = f" ({', '.join(experiment.answers_to)})" if experiment.answers_to else ""
+    return f"{name}{answers}: {experiment.question}\n\n{table}\n\nThe paper: {experiment.paper}"
+
+
+def redraw(name: str) -> str:
+    """Draw an experiment's pictures again from results/, those that docs/ has; returns its table."""
+    kept, names = WRITTEN[EXPERIMENTS[name].kind]
+    with tempfile.TemporaryDirectory() as folder:
+        table = shown(name, STORED / f"{name}.json", Path(folder))
+        for picture, end in names.items():
+            if (target := DOCS / f"{name}{end}.png").is_file():
+                shutil.copyfile(Path(folder) / picture, target)
+    return table
+
+
+def redraw_all() -> None:
+    """Every picture of docs/ from results/."""
+    for name in EXPERIMENTS:
+        if (STORED / f"{name}.json").is_file():
+            print(beside_the_paper(name, redraw(name)), end="\n\n\n")
+    for picture, report in PICTURED.items():
+        pictures.PICTURES[picture](json.loads((STORED / report).read_text()), DOCS / picture)
+    for picture, metrics in RUNS.items():
+        pictures.learning(read_log(STORED / metrics), DOCS / picture)
+
+
+@dataclass
+class Settings:
+    """The flags."""
+
+    experiment: str | None = flag(None, "its name", positional=True, metavar="EXPERIMENT", nargs="?")
+    seeds: int | None = flag(None, "of each run; default 3, of some experiments fewer", least=1)
+    jobs: int = flag(1, "runs at a time", least=1)
+
+
+SWITCHES = {
+    "list": "print what there is, and stop",
+    "dry_run": "print the commands that are left to run, and stop",
+    "stored": "train nothing: print and draw what is in results/",
+    "all": "the same for all, and every picture of docs/ anew",
+}
+
+
+def listed() -> str:
+    """A line or two for each experiment."""
+    lines = []
+    for name, experiment in EXPERIMENTS.items():
+        lines.append(f"{name:<18} {experiment.question}")
+        if experiment.answers_to:
+            lines.append(f"{'':<18} {', '.join(experiment.answers_to)}")
+    return "\n".join(lines)
 
 
 def parse(argv: list[str] | None) -> tuple[Settings, set[str], set[str]]:
@@ -172,21 +180,29 @@ def main(argv: list[str] | None = None) -> int:
     try:
         chosen, _, on = parse(argv)
         flags.check(chosen)
-        name = chosen.experiment
         if "list" in on:
-            print("\n".join(f"{key:<18} {experiment.question}" for key, experiment in EXPERIMENTS.items()))
+            print(listed())
             return 0
-        if name not in EXPERIMENTS:
-            raise BadInput(f"EXPERIMENT {name}: unknown; choose from {', '.join(EXPERIMENTS)}")
+        if "all" in on:
+            redraw_all()
+            return 0
+        if chosen.experiment not in NAMES:
+            raise BadInput(f"EXPERIMENT {chosen.experiment}: unknown; choose from {', '.join(EXPERIMENTS)}")
+        name = NAMES[chosen.experiment]
+        number = chosen.seeds or EXPERIMENTS[name].seeds
         if "dry_run" in on:
-            left = [*commands(name, chosen.seeds), study_command(name, chosen.seeds)]
-            print("\n".join("python " + " ".join(command) for command in left))
+            left = [*commands(name, number), study_command(name, number)]
+            print("\n".join("python " + shlex.join(command) for command in left))
             return 0
-        print(reproduce(name, chosen.seeds, chosen.jobs))
+        out = Path(f"runs/{name}")
+        out.mkdir(parents=True, exist_ok=True)
+        stored = "stored" in on
+        table = shown(name, STORED / f"{name}.json", out) if stored else reproduce(name, number, chosen.jobs)
+        print(beside_the_paper(name, table))
     except BadInput as error:
         print(f"study.reproduce: {error}", file=sys.stderr)
         return 2
-    print(f"In runs/{name}: report.html, report.json, seeds.json, passk-seeds.png, gap.png.")
+    print(f"In {out}: {', '.join(sorted(path.name for path in out.glob('*.*') if path.suffix in ('.png', '.json')))}.")
     return 0
 
 

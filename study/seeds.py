@@ -27,6 +27,7 @@ from study.pictures import MARKERS, save
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
+KEPT = ("counts_correct", "counts_valid", "entropy", "seconds")  # of a model's result
 COLORS = ("#08519c", "#e6550d", "#31a354", "#756bb1", "#636363", "#e377c2", "#8c564b", "#17becf")
 
 
@@ -36,7 +37,8 @@ def by_name(labels: list[str]) -> dict[str, list[str]]:
     for label in labels:
         run, name = Path(label).parent.name, Path(label).name
         name = f"{run}/{name}" if name.startswith("checkpoint-") else name
-        found.setdefault(re.sub(r"-seed\d+(?=$|/)", "", name), []).append(label)
+        name = re.sub(r" at T=.*", " at the base's entropy", name)  # each seed has a temperature of its own
+        found.setdefault(re.sub(r"-seed\d+(?=$|/| at )", "", name), []).append(label)
     return found
 
 
@@ -54,13 +56,23 @@ def read(path: Path) -> dict:
         raise BadInput(f"{path}: not the report.json of a study of a base model and others; make one by eval.py")
     models = {}
     for label, result in content["models"].items():
-        models[label] = {name: result[name] for name in ("counts_correct", "entropy", "seconds") if name in result}
+        models[label] = {name: result[name] for name in KEPT if name in result}
         log = Path(label) / "metrics.jsonl"
         if log.is_file():
             rows = read_log(log)
             models[label]["seconds"] = sum(v for row in rows for name, v in row.items() if name.startswith("seconds_"))
     kept = {name: content[name] for name in ("data", "samples", "problems", "k", "temperature") if name in content}
     return {**kept, **({"chance": content["chance"]} if content.get("chance") else {}), "models": models}
+
+
+def valid_alone(content: dict) -> dict | None:
+    """The same with right answers counted only where their chain is valid (the chain world); None where none is."""
+    if not all("counts_valid" in result for result in content["models"].values()):
+        return None
+    models = {
+        label: {**result, "counts_correct": result["counts_valid"]} for label, result in content["models"].items()
+    }
+    return {**content, "models": models}
 
 
 def mean_curves(content: dict, labels: list[str]) -> np.ndarray:
@@ -184,12 +196,13 @@ class Settings:
 def write(report: Path, out: Path) -> str:
     """Write seeds.json and the pictures; returns the table. Raises BadInput."""
     content = read(report)
-    found = summaries(content)
+    found, valid = summaries(content), valid_alone(content)
+    more = {"found_valid": summaries(valid)} if valid else {}
     out.mkdir(parents=True, exist_ok=True)
-    (out / "seeds.json").write_text(json.dumps({**content, "found": found}) + "\n")
+    (out / "seeds.json").write_text(json.dumps({**content, "found": found, **more}) + "\n")
     draw_curves(content, out / "passk-seeds.png")
     draw_gaps(content, found, out / "gap.png")
-    return table(content, found)
+    return table(content, found) + (f"\n\nValid chains only:\n{table(valid, more['found_valid'])}" if valid else "")
 
 
 def parse(argv: list[str] | None) -> Settings:

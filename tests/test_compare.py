@@ -101,3 +101,23 @@ def test_a_picture_that_cannot_be_written_is_said_in_one_line(runs, capsys):
     assert compare.main(["--panel", "title", "good", "--out", "picture.nosuch"]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert [line.split(":")[1].split()[0] for line in error] == ["--panel", "--out"]
+
+
+def test_what_is_written_beside_a_picture_gives_the_same_table_again(runs, capsys):
+    panels = ["--panel", "learns", "good", "--panel", "accuracy and reward", "hacked"]
+    assert compare.main([*panels, "--out", "a.png"]) == 0
+    first = capsys.readouterr().out.splitlines()[:3]
+    for file in (runs / "results").iterdir():
+        file.unlink()
+    assert compare.main([*panels, "--source", "a.json", "--out", "b.png"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == first and (runs / "b.png").stat().st_size > 10_000
+    assert compare.main(["--panel", "x", "nosuch", "--source", "a.json"]) == 2
+    assert capsys.readouterr().err.startswith("compare.py: --source a.json: holds no curves of nosuch")
+
+
+def test_another_metric_can_be_drawn(runs, monkeypatch):
+    shown = []
+    monkeypatch.setattr(compare, "curve", lambda axes, values, **look: shown.append(values))
+    monkeypatch.setattr(compare.plt.Axes, "legend", lambda *arguments, **named: None)
+    assert compare.main(["--of", "tokens", "--panel", "length", "hacked"]) == 0
+    assert shown[0].tolist() == [[9.0] * 10]

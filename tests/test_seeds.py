@@ -5,8 +5,9 @@ import json
 import pytest
 
 import distill
+import eval as evaluation
 import train
-from study import reproduce, seeds
+from study import certainty, compare, experiments, reproduce, seeds
 
 
 @pytest.fixture
@@ -79,11 +80,17 @@ def experiment(tmp_path, monkeypatch):
     """An experiment of two runs, and in place of the programs one that notes how it was called."""
     monkeypatch.chdir(tmp_path)
     runs = {"a": "train.py --model toy --steps 3", "b": "distill.py --teacher self"}
-    monkeypatch.setitem(reproduce.EXPERIMENTS, "mine", reproduce.Experiment("?", "toy", runs, "--samples 4"))
+    monkeypatch.setitem(
+        reproduce.EXPERIMENTS, "mine", experiments.Experiment("?", "42", ("its-figure-1",), "toy", runs, "--samples 4")
+    )
+    monkeypatch.setitem(reproduce.NAMES, "mine", "mine")
+    monkeypatch.setitem(reproduce.NAMES, "its-figure-1", "mine")
     program = "import sys; open('calls', 'a').write(' '.join(sys.argv) + '\\n'); sys.exit('--kl' in sys.argv)"
     for name in ("train.py", "distill.py", "eval.py"):
         (tmp_path / name).write_text(program)
     monkeypatch.setattr(reproduce.seeds, "write", lambda report, out: f"table of {report} in {out}")
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "report.json").write_text("{}")
     return tmp_path
 
 
@@ -106,7 +113,8 @@ def test_what_is_missing_is_trained_and_then_all_is_compared(experiment, capsys)
         "distill.py --teacher self --seed 1 --run runs/b-seed1 --overwrite",
         "eval.py toy runs/a-seed0 runs/a-seed1 runs/b-seed0 runs/b-seed1 --samples 4 --out runs/mine",
     ]
-    assert "table of runs/mine/report.json in runs/mine" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "table of runs/mine/report.json in runs/mine" in out and "The paper: 42" in out
 
 
 def test_jobs_run_beside_each_other_once_the_base_model_is_there(experiment, monkeypatch):
@@ -141,10 +149,12 @@ def test_dry_run_and_list_only_print(experiment, capsys):
     assert (
         capsys.readouterr().out.splitlines()[0] == "python train.py --model toy --steps 3 --seed 0 --run runs/a-seed0"
     )
+    assert reproduce.main(["its-figure-1", "--seeds", "1", "--dry-run"]) == 0
+    assert "--run runs/a-seed0" in capsys.readouterr().out
     assert reproduce.main(["--list"]) == 0
-    assert "Figure 8" in capsys.readouterr().out and not (experiment / "calls").exists()
+    assert "limit-figure-8" in capsys.readouterr().out and not (experiment / "calls").exists()
     assert reproduce.main(["nosuch"]) == 2
-    assert "choose from algorithms" in capsys.readouterr().err
+    assert "choose from rewards" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", reproduce.EXPERIMENTS)
@@ -159,3 +169,84 @@ def test_every_command_of_every_experiment_is_one_that_its_program_takes(name, m
             distill.complete(settings)
         assert settings.model == reproduce.EXPERIMENTS[name].base
         assert settings.run.startswith("runs/") and settings.seed == 0
+
+
+@pytest.mark.parametrize("name", reproduce.EXPERIMENTS)
+def test_every_study_is_one_that_its_program_takes_and_draws_only_runs_that_are_made(name):
+    experiment, given = reproduce.EXPERIMENTS[name], reproduce.study_command(name, 2)[1:]
+    if experiment.kind == "curves":
+        settings = compare.parse(given[1:])
+        assert {run for _, *runs in settings.panel for run in runs} == set(experiment.runs)
+    else:
+        settings = certainty.parse(given[1:]) if experiment.kind == "certainty" else evaluation.parse(given)
+        assert settings.models[0] == experiment.base
+        assert len(settings.models) == 1 + 2 * len(experiment.runs) * (1 + len(experiment.checkpoints))
+    assert experiment.paper.endswith((".", ")")) and len(experiment.question) < 120
+
+
+def test_no_figure_is_answered_by_two_experiments():
+    names = [name for key, one in experiments.EXPERIMENTS.items() for name in (key, *one.answers_to)]
+    assert len(names) == len(set(names)) == len(experiments.NAMES)
+
+
+def test_runs_of_the_same_name_are_the_same_command():
+    commands = {}
+    for experiment in experiments.EXPERIMENTS.values():
+        for run, command in experiment.runs.items():
+            assert commands.setdefault(run, command) == command
+
+
+def test_a_stored_result_is_shown_and_drawn_without_any_run(experiment, capsys):
+    assert reproduce.main(["mine", "--stored"]) == 2
+    assert "results/mine.json: not there" in capsys.readouterr().err
+    (experiment / "results").mkdir()
+    (experiment / "results" / "mine.json").write_text("{}")
+    assert reproduce.main(["mine", "--stored"]) == 0
+    assert "table of results/mine.json in runs/mine" in capsys.readouterr().out
+    assert not (experiment / "calls").exists()
+
+
+def test_all_draws_the_pictures_that_docs_has_and_no_others(experiment, monkeypatch, capsys):
+    mine = {"mine": reproduce.EXPERIMENTS["mine"], "never-run": reproduce.EXPERIMENTS["mine"]}
+    monkeypatch.setattr(reproduce, "EXPERIMENTS", mine)
+    monkeypatch.setattr(reproduce, "PICTURED", {"passk.png": "a-report.json"})
+    monkeypatch.setattr(reproduce, "RUNS", {"learning.png": "metrics.jsonl"})
+
+    def draw(source, out):
+        (out / "passk-seeds.png").write_text("new")
+        (out / "gap.png").write_text("new gap")
+        return f"table of {source.name}"
+
+    monkeypatch.setattr(reproduce.seeds, "write", draw)
+    monkeypatch.setitem(reproduce.pictures.PICTURES, "passk.png", lambda content, path: path.write_text(content["x"]))
+    monkeypatch.setattr(reproduce.pictures, "learning", lambda rows, path: path.write_text(str(rows)))
+    for folder, file, text in [
+        ("results", "mine.json", "{}"), ("results", "a-report.json", '{"x": "study"}'),
+        ("results", "metrics.jsonl", '{"step": 7}\n'), ("docs", "mine.png", "old"),
+    ]:  # fmt: skip
+        (experiment / folder).mkdir(exist_ok=True)
+        (experiment / folder / file).write_text(text)
+    assert reproduce.main(["--all"]) == 0
+    shown = capsys.readouterr().out
+    assert "table of mine.json" in shown and shown.count("The paper: 42") == 1
+    drawn = {path.name: path.read_text() for path in (experiment / "docs").iterdir()}
+    assert drawn == {"mine.png": "new", "passk.png": "study", "learning.png": "[{'step': 7}]"}
+
+
+def test_valid_chains_are_compared_with_valid_chains(report):
+    content = json.loads(report.read_text())
+    valid = {"toy": [0, 1, 2, 0], "runs/narrow-seed0": [4, 0, 0, 0], "runs/narrow-seed1": [4, 2, 2, 0]}
+    for label, result in content["models"].items():
+        result["counts_valid"] = valid.get(label, [0, 0, 0, 0])
+    report.write_text(json.dumps(content))
+    assert seeds.main([str(report), "--out", "out"]) == 0
+    kept = json.loads((report.parent / "out" / "seeds.json").read_text())
+    assert kept["found"]["toy"]["pass_at_n"] == pytest.approx(3 / 4)
+    assert kept["found_valid"]["toy"]["pass_at_n"] == pytest.approx(2 / 4)
+    assert kept["found_valid"]["narrow"]["gain_at_n"][0] == pytest.approx(100 * ((1 + 3) / 8 - 2 / 4))
+    assert kept["found_valid"]["wide"]["pass_at_1"] == 0
+
+
+def test_seeds_at_temperatures_of_their_own_are_one_name():
+    labels = ["runs/a-seed0 at T=1.41", "runs/a-seed1 at T=1.38", "runs/a-seed0"]
+    assert seeds.by_name(labels) == {"a at the base's entropy": labels[:2], "a": labels[2:]}
