@@ -62,7 +62,7 @@ EXPERIMENTS = {
         "what does each reward teach, in the chain world?",
         "3B: base .544, answer key .636, vote .636, self-certainty .612. 7B: at best, with the key .759, with phrases "
         "alone .702. A coin and low entropy ruin the models.",
-        ("intuitor-table-1", "intuitor-figure-1", "intuitor-figure-12", "noisy-figure-1"),
+        ("intuitor-table-1", "intuitor-figure-12", "intuitor-v3-figure-13", "intuitor-v3-figure-14", "noisy-figure-1"),
         "toy",
         of_recipes(*(f"toy-{name}" for name in ["correct", "plurality", "rpr", "self-certainty", "rpr-hacked"]))
         | of_recipes("toy-self-certainty-hacked", "toy-random")
@@ -88,7 +88,7 @@ EXPERIMENTS = {
     "lengths": Experiment(
         "how long do the completions get?",
         "3B: longer, from 600 tokens to 850 at most (≈), most with self-certainty, least with the vote. 1.5B: shorter.",
-        ("intuitor-figure-3", "intuitor-figure-9", "intuitor-figure-10", "intuitor-figure-11"),
+        ("intuitor-figure-3",),
         "toy",
         of_recipes("toy-correct", "toy-plurality", "toy-self-certainty", "toy-self-certainty-hacked"),
         "--of tokens --panel 'tokens of a completion' toy-correct toy-plurality toy-self-certainty "
@@ -155,7 +155,7 @@ EXPERIMENTS = {
     "reward-models": Experiment(
         "how good must a reward model be, and does calibration by phrases mend it?",
         "net wins in points: 85 % over 75 % 4, 85 % over 65 % 25; calibrated over original 23 (85 %) and 30 (65 %).",
-        ("noisy-figure-7", "noisy-figure-8", "noisy-figure-12"),
+        ("noisy-figure-5", "noisy-figure-7", "noisy-figure-8", "noisy-figure-12"),
         "toy",
         reward_models("toy-reward-model") | reward_models("toy-calibrate"),
         "--panel 'reward models' toy-reward-model-65 toy-reward-model-75 toy-reward-model-85 "
@@ -180,7 +180,7 @@ EXPERIMENTS = {
         "does training lose at many tries what it gains at one? And at equal entropy? With coverage and perplexity",
         "7B, from k = 1 to 128: base .61 to .96, trained .78 to .93 (≈); they cross at 8 to 16. Of 272 problems of "
         "Minerva never solved 93 before and 113 after (≈). Equal entropy helps a little; the base stays ahead.",
-        ("limit-figure-2", "limit-figure-5", "limit-figure-6", "limit-table-2", "limit-figure-18", "entropy"),
+        ("limit-figure-2", "limit-figure-5", "limit-figure-6", "limit-figure-14", "limit-table-2", "limit-figure-18", "entropy"),
         "toy-search",
         SEARCHED,
         "--samples 256 --match-entropy",
@@ -249,7 +249,7 @@ EXPERIMENTS = {
     "steps": Experiment(
         "pass@1 rises and pass@256 falls as training goes on",
         "GRPO to step 450, training problems: pass@1 .099 to .425, pass@256 .672 to .643.",
-        ("limit-figure-1",),
+        ("limit-figure-1", "limit-table-4"),
         "toy-search",
         {"search-long": f"train.py --model toy-search --steps 200 {PLAIN} --kl 0 --eval-every 20 --keep-checkpoints"},
         checkpoints=(20, 60, 120),
@@ -267,7 +267,7 @@ EXPERIMENTS = {
     "rollouts": Experiment(
         "rollouts per prompt, with equal rollouts in all",
         "32 instead of 8: a lower pass@1 and a slightly higher pass@128.",
-        ("limit-figure-16",),
+        ("limit-section-4.4",),
         "toy-search",
         {
             f"search-{G}-rollouts": f"train.py {SEARCH} --kl 0 --rollouts-per-prompt {G} --prompts-per-step {256 // G}"
@@ -277,7 +277,7 @@ EXPERIMENTS = {
     "kl": Experiment(
         "the weight of the KL penalty",
         "0.001 instead of none: a similar pass@1 and a much lower pass@128.",
-        ("limit-appendix-c6",),
+        ("limit-figure-16",),
         "toy-search",
         {f"search-kl-{kl}": f"train.py {SEARCH} --kl {kl}" for kl in ("0", "0.005", "0.05", "0.5")},
     ),

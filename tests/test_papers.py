@@ -117,9 +117,17 @@ def test_every_command_parses():
 
 
 def test_the_map_and_reproduce_have_the_same_experiments():
-    known = set(reproduce.EXPERIMENTS)
-    aliases = set(getattr(reproduce, "ALIASES", {}))
-    assert known <= set(EXPERIMENTS) <= known | aliases
+    assert set(reproduce.EXPERIMENTS) <= set(EXPERIMENTS) <= set(reproduce.NAMES)
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_an_experiment_answers_to_every_figure_whose_row_names_it(paper):
+    title = {"1": "intuitor", "2": "noisy", "3": "limit"}[paper]
+    for where, _, _, command, *_ in rows(PAPERS[paper], "where"):
+        named = re.findall(r"study.reproduce ([\w-]+)", command)
+        answers = {answer for name in named for answer in reproduce.EXPERIMENTS[reproduce.NAMES[name]].answers_to}
+        if named:
+            assert {f"{title}-{label.lower().replace(' ', '-')}" for label in labels(where)} <= answers, where
 
 
 def test_every_results_file_that_is_named_exists():
