@@ -10,6 +10,10 @@ class Wrong(AssertionError):
     """What is wrong with an answer, in words."""
 
 
+class Missing(Wrong):
+    """What an experiment still wants: a prediction, or a run. Nothing is wrong yet."""
+
+
 def same(found, expected, case: str, mistakes: dict | None = None, tolerance: float = 1e-4) -> None:
     """Raise Wrong unless found equals expected.
 
@@ -17,7 +21,12 @@ def same(found, expected, case: str, mistakes: dict | None = None, tolerance: fl
     """
     if found is None:
         raise Wrong(f"{case}: returns None; is a return missing?")
-    found, expected = (torch.as_tensor(x) for x in (found, expected))
+    if isinstance(expected, torch.Tensor) and isinstance(found, (list, tuple)):
+        raise Wrong(f"{case}: returns a {type(found).__name__} and should return a tensor")
+    try:
+        found, expected = torch.as_tensor(found), torch.as_tensor(expected)
+    except (TypeError, ValueError, RuntimeError):
+        raise Wrong(f"{case}: returns {found!r}, and numbers were asked for") from None
     if found.shape != expected.shape:
         raise Wrong(f"{case}: the shape is {list(found.shape)} and should be {list(expected.shape)}")
     if close(found, expected, tolerance):
@@ -29,6 +38,12 @@ def same(found, expected, case: str, mistakes: dict | None = None, tolerance: fl
     if found.isnan().any():
         raise Wrong(f"{case}: there is a NaN in it, {shown(found)}")
     raise Wrong(f"{case}: got {shown(found)}, expected {shown(expected)}")
+
+
+def untouched(given: torch.Tensor, before: torch.Tensor) -> None:
+    """Raise Wrong where a tensor that was handed to the student's function is no longer what it was."""
+    if not torch.equal(given, before):
+        raise Wrong("the tensor that was given has changed: the caller still needs it; make a new one")
 
 
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:

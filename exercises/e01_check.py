@@ -13,12 +13,16 @@ def check(exercise) -> None:
         found = exercise.worked_steps(expression)
         if found is None:
             raise Wrong(f"{expression} returns None; is a return missing?")
+        if not isinstance(found, list) or not all(isinstance(step, (list, tuple)) and len(step) == 4 for step in found):
+            raise Wrong(f"{expression}: return a list of (left, operator, right, result), not {found}")
         found = [tuple(step) for step in found]
         if len(found) != len(expected):
             raise Wrong(f"{expression} has {len(expected)} operators and so many steps, not {len(found)}")
         for step, wanted in zip(found, expected, strict=True):
             if step == wanted:
                 continue
+            if step == tuple(map(str, wanted)):
+                raise Wrong(f"{expression}: {step} holds texts: make whole numbers of the digits, with int")
             if step[1:3] == wanted[1:3] and step[0] != wanted[0]:
                 raise Wrong(f"{expression}: {step} should begin with {wanted[0]}, the result of the step before it")
             if step[:3] == wanted[:3]:

@@ -1,4 +1,4 @@
-"""1. The steps of a toy problem (5 minutes): warm up, and meet the world that everything else is tried in.
+"""1. The steps of a toy problem (8 minutes): warm up, and meet the world that everything else is tried in.
 
 The chain world's problems look like `7+8*3-4=`. They are worked strictly from left to right, without precedence:
 

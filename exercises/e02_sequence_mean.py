@@ -4,8 +4,8 @@ Rows of a batch have different lengths, so they are padded, and a mask says whic
 
     mean_n = sum_t mask_nt values_nt / sum_t mask_nt
 
-values: [N, S], mask: [N, S] of 0 and 1. Return [N]. The mask need not begin in the first column: the prompt stands
-there. A row without any token counts 0, and must not become NaN.
+values: [N, S]; mask: [N, S], whole numbers 0 and 1. Return [N]. The 1s need not begin in the first column: the prompt
+stands there. A row without any token gives 0, and not NaN.
 
 Intuitor (2505.19590), eq. 4 averages the certainty of a completion this way; so does every log of a per-token value.
 

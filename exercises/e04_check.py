@@ -2,7 +2,7 @@
 
 import torch
 
-from exercises.checking import same
+from exercises.checking import same, untouched
 
 
 def check(exercise) -> None:
@@ -24,6 +24,23 @@ def check(exercise) -> None:
         "the mean is not subtracted: every rollout of a solved prompt would be praised": rewards
         / (rewards.std(1, keepdim=True) + 1e-4),
         "the sign is turned around: what earned more must have the larger advantage": -expected,
+        "divided by the variance; the deviation is its square root": expected / torch.tensor([[3**-0.5], [2.0]]),
+        "the deviation is that of the whole batch; it is taken over each row, as the mean is": (
+            rewards - rewards.mean(1, keepdim=True)
+        )
+        / (rewards.std() + 1e-4),
+        "only the mean is divided: brackets around the difference": rewards
+        - rewards.mean(1, keepdim=True) / (rewards.std(1, keepdim=True) + 1e-4),
+        "a rollout is compared with the others only (that is RLOO); here it is in the mean": expected * 4 / 3,
     }
-    same(f(rewards), expected, "rewards [[1, 0, 0, 1], [8, 4, 4, 4]]", mistakes)
-    same(f(rewards[:, :2] * 0 + 1), torch.zeros(2, 2), "all rewards 1", tolerance=1e-6)
+    before = rewards.clone()
+    found = f(rewards)
+    untouched(rewards, before)
+    same(found, expected, "rewards [[1, 0, 0, 1], [8, 4, 4, 4]]", mistakes)
+    same(f(torch.ones(2, 2)), torch.zeros(2, 2), "all rewards 1, so 0 / (0 + eps)", tolerance=1e-6)
+    half = (rewards - rewards.mean(1, keepdim=True)) / torch.tensor([[3**-0.5 + 0.5], [2.5]])
+    same(f(rewards, 0.5), half, "with eps = 0.5", {
+        "eps is not used": expected,
+        "eps stands below the root; it is added to the deviation": half * torch.tensor([[3**-0.5 + 0.5], [2.5]])
+        / torch.tensor([[1 / 3 + 0.5], [4.5]]).sqrt(),
+    })  # fmt: skip

@@ -1,6 +1,6 @@
-"""4. Group advantages * (10 minutes): the line that makes GRPO GRPO.
+"""4. Group advantages * (8 minutes): the line that makes GRPO GRPO.
 
-DeepSeekMath (2402.03300), section 4.1; Intuitor, eq. 5. G rollouts of the same prompt, rewards r_1 .. r_G:
+DeepSeekMath (2402.03300), section 4.1; Intuitor, eq. 6. G rollouts of the same prompt, rewards r_1 .. r_G:
 
     A_i = (r_i - mean(r)) / (std(r) + eps)
 

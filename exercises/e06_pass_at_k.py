@@ -1,4 +1,4 @@
-"""6. pass@k * (12 minutes): what can a model solve in k tries, from n samples?
+"""6. pass@k * (10 minutes): what can a model solve in k tries, from n samples?
 
 n samples of a problem were drawn and c of them are right. "Does Reinforcement Learning Really Incentivize Reasoning
 Capacity in LLMs Beyond the Base Model?" (2504.13837), section 2.3, after Chen et al. (2107.03374), eq. 1: take k of the

@@ -49,9 +49,21 @@ def check(exercise) -> None:
     unmasked[:, 1:] = logps[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
     raw = torch.zeros(2, 5)
     raw[:, 1:] = model(ids)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+    late = torch.zeros(2, 5)
+    late[:, :-1] = unmasked[:, 1:]
+    early_mask = torch.zeros(2, 5)
+    early_mask[:, 1:] = unmasked[:, 1:] * mask[:, :-1]
+    across, likeliest = torch.zeros(2, 5), torch.zeros(2, 5)
+    across[:, 1:] = model(ids)[:, :-1].log_softmax(1).gather(-1, ids[:, 1:, None])[..., 0]
+    likeliest[:, 1:] = logps[:, :-1].amax(-1)
     mistakes = {
         "values are shifted by one: the logits at t - 1 predict token t, and here those at t were read": values * mask,
         "the values are right and stand one place too early: each belongs to the token that it is the value of": early,
+        "the values stand one place too early: the column that is missing is the first, not the last": late * mask,
+        "the mask is one place off: the values are those of token_ids[:, 1:]; mask[:, 1:] fits them": early_mask,
+        "normalised over the positions (dim=1); it is over the vocabulary, dim=-1": across * mask,
+        "these are of the likeliest token; take those of the tokens given, with gather": likeliest * mask,
+        "the sign is turned around: a log-probability is never positive": -expected(1.0),
         "off the mask there should be 0: prompt and padding are not trained on": unmasked,
         "these are logits and not log-probabilities: log_softmax is missing": raw * mask,
         "these are probabilities; the logarithm is missing": expected(1.0).exp() * mask,
@@ -64,6 +76,12 @@ def check(exercise) -> None:
     without["log-probabilities were divided by the temperature; divide the logits, before log_softmax"] = (
         expected(1.0) / 0.5
     )
+    without["the logits were multiplied by the temperature; divide"] = expected(2.0)
     same(exercise.token_logps(model, ids, mask, 0.5), expected(0.5), "at temperature 0.5", without)
     if not found.requires_grad:
         raise Wrong("no gradient flows into the model: was it detached, or computed under no_grad?")
+    with torch.no_grad():
+        model.table[1, 0] = 200.0  # token 2 behind token 1 now has a probability that float32 rounds to 0
+    surely = exercise.token_logps(model, torch.tensor([[1, 2]]), torch.tensor([[0, 1]]))
+    if not torch.isfinite(surely).all():
+        raise Wrong("-inf for a very unlikely token: its probability rounds to 0; use log_softmax, not log(softmax)")

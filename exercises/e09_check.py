@@ -25,10 +25,14 @@ def check(exercise) -> None:
             "1 / L without N: the mean over rollouts is missing": (a + b) / 8,
             "divided by the width of the tensor; L is the longest length allowed, the same in every step": (a + b) / 10,
             "divided by the tokens written, which is the token average": (a + b) / 4,
+            "divided by the longest row of this step; L is the argument, the same in every step": (a + b) / 6,
         }),
     }  # fmt: skip
     for average, (expected, mistakes) in cases.items():
-        same(f(mask, average, 8), expected, average, mistakes)
+        found = f(mask, average, 8)
+        if isinstance(found, torch.Tensor) and found.shape == mask.shape and (found[mask == 0] != 0).any():
+            raise Wrong(f"{average}: off the mask a weight is 0: prompt and padding are not trained on")
+        same(found, expected, average, mistakes)
     for average in ("sequence", "token"):
         if f(mask * 0, average, 8).isnan().any():
             raise Wrong(f"{average}: without a single token it is NaN; clamp the divisor to 1")

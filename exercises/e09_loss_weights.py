@@ -1,4 +1,4 @@
-"""9. Three averages of a loss (9 minutes): papers that differ by one word.
+"""9. Three averages of a loss (12 minutes): papers that differ by one word.
 
 A loss is a sum over the tokens of a step, each with a weight. The weights are what "average" means:
 
@@ -6,10 +6,13 @@ A loss is a sum over the tokens of a step, each with a weight. The weights are w
     token      1 / sum_i |o_i|     the mean over all tokens of the step                       DAPO (2503.14476, eq. 8)
     constant   1 / (N L)           L the longest length allowed, whatever was written         Dr. GRPO (2503.20783)
 
-mask: [N, S], 1 on the tokens of the completions; |o_i| is the number of them in row i. longest: L. Return [N, S].
+mask: [N, S], 1 on the tokens of the completions; |o_i| is the number of them in row i. average: one of the three words.
+longest: L. Return [N, S], 0 off the mask; a row without tokens is all zeros.
 
---- hint: read on only when stuck --- Off the mask a weight is 0. Each of the first two sums to 1 over the whole
-tensor; the third does so only if every row is as long as it may be. Why would a long wrong answer like the first?"""
+--- hint: read on only when stuck ---
+Each of the first two sums to 1 over the whole tensor; the third does so only if every row is as long as it may be.
+Once it works: under which of the three is a token of a long wrong answer punished least?
+"""
 
 import torch
 

@@ -20,9 +20,16 @@ def check(exercise) -> None:
     loss, gradient = run(1.0, 2.0)
     if abs(loss - 2.0) < 1e-4:
         raise Wrong("the sign in front is missing: an optimiser minimises, so a good rollout must lower the loss")
-    same(loss, -2.0, "ratio 1, A = 2: the loss")
-    same(gradient, -2.0, "ratio 1, A = 2: its gradient",
-         {"no gradient: was the ratio detached? On policy it is 1, but its gradient is not 0": 0.0})  # fmt: skip
+    if loss != loss:
+        raise Wrong("NaN: these are log-probabilities; their ratio is exp(logps - old_logps), not a quotient")
+    same(loss, -2.0, "ratio 1, A = 2: the loss", {
+        "it is 0, but on policy the ratio exp(logps - old_logps) is 1: is the exp missing?": 0.0,
+        "A was clipped with the ratio: clip the ratio alone, then multiply": -1.2,
+    })  # fmt: skip
+    same(gradient, -2.0, "ratio 1, A = 2: its gradient", {
+        "no gradient: was the ratio detached? On policy it is 1, but its gradient is not 0": 0.0,
+        "the ratio is upside down: new over old, exp(logps - old_logps)": 2.0,
+    })  # fmt: skip
     # ratio, A -> loss, gradient with respect to log pi
     corners = {
         (1.5, 1.0): (-1.2, 0.0, "a good token that is already 1.5 times as likely should get no further push"),
@@ -40,11 +47,18 @@ def check(exercise) -> None:
                 f"gradient {found[1]:.2f} (should be {gradient})"
             )
     logps = torch.tensor([[0.1, 0.05, 7.0], [0.0, -0.1, 7.0]])
-    weights = torch.tensor([[0.25, 0.25, 0.0], [0.25, 0.25, 0.0]])
+    weights = torch.tensor([[0.25, 0.125, 0.0], [0.25, 0.125, 0.0]])  # they sum to 3/4
     found = exercise.clipped_loss(logps, torch.zeros(2, 3), torch.tensor([1.0, -2.0]), weights)
-    expected = -0.25 * (math.exp(0.1) + math.exp(0.05) - 2 * 1 - 2 * math.exp(-0.1))
-    same(found, expected, "two rows with weights",
-         {"the mean was taken on top of the weights; they are the average already": expected / 6})  # fmt: skip
+    terms = [math.exp(0.1), math.exp(0.05), 1.2, -2.0, -2 * math.exp(-0.1), -2 * math.exp(7.0)]  # row by row
+    expected = -(0.25 * terms[0] + 0.125 * terms[1] + 0.25 * terms[3] + 0.125 * terms[4])
+    rows = 0.375 * math.exp(0.15) - 2 * 0.375 * math.exp(-0.1)
+    same(found, expected, "two rows with weights", {
+        "the mean was taken on top of the weights; they are the average already": expected / 6,
+        "divided by the sum of the weights; they are the average already": expected / 0.75,
+        "the weights are not used": -sum(terms),
+        "the weights are not used, and a mean is taken in their place": -sum(terms) / 6,
+        "one ratio was taken for a whole row (that is GSPO); here each token has its own": -rows,
+    })  # fmt: skip
     found = exercise.clipped_loss(
         torch.tensor([[math.log(1.3)]]), torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1), 0.5
     )

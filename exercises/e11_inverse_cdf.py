@@ -1,4 +1,4 @@
-"""11. Sampling by inverse CDF (15 minutes): one uniform number, one token.
+"""11. Sampling by inverse CDF (20 minutes): one uniform number, one token.
 
 Lay the probabilities of the tokens side by side: they fill the interval from 0 to 1. A uniform random number falls into
 the part of token j with probability p_j.

@@ -1,4 +1,4 @@
-"""13. Noisy rewards (12 minutes): an answer key that errs.
+"""13. Noisy rewards (10 minutes): an answer key that errs.
 
 "The Climb Carves Wisdom Deeper Than the Summit" (2505.22653), section 2.1: with probability p the verdicts of a
 prompt are inverted, all of its group together ("question-wise"): r becomes 1 - r.

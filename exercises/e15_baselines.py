@@ -1,11 +1,12 @@
-"""15. Two other ways to say how much better (15 minutes): leave-one-out, and a critic.
+"""15. Two other ways to say how much better (20 minutes): leave-one-out, and a critic.
 
 RLOO (2402.14740, section 2): what is expected of a rollout is the mean reward of the *others* of its group,
 
     A_i = r_i - 1/(G-1) sum_{j != i} r_j                         rewards [B, G] -> [B, G]
 
-Generalised advantage estimation (1506.02438, eq. 16): a critic says at each token what it expects the rollout to earn,
-V_t, before token t is written. What a token changed is delta_t, and its advantage is a sum over what follows:
+Generalised advantage estimation (1506.02438, eq. 16) is for one rollout of S tokens; token t earns r_t. Before it is
+written, a critic says what it expects from there on, V_t. What the token changed is delta_t, and its advantage is a sum
+over it and what follows:
 
     delta_t = r_t + gamma V_{t+1} - V_t             V is 0 behind the last token
     A_t     = sum_l (gamma lambda)^l delta_{t+l}                 rewards, values [S] -> [S]

@@ -4,7 +4,7 @@ from exercises import experiment
 
 
 def check(exercise) -> str:
-    """Prediction and result side by side. Raises Wrong where one of them is missing."""
+    """Prediction and result side by side. Raises Missing where one of them is missing."""
     prediction, found = experiment.predicted(exercise), {}
     for name, run in (("hacked", "toy-self-certainty-hacked-seed0"), ("with the penalty", "toy-self-certainty-seed0")):
         rows = experiment.metrics(run)

@@ -4,7 +4,7 @@ from exercises import experiment
 
 
 def check(exercise) -> str:
-    """Prediction and result side by side. Raises Wrong where one of them is missing."""
+    """Prediction and result side by side. Raises Missing where one of them is missing."""
     prediction = experiment.predicted(exercise)
     content = experiment.report("toy-search-correct-seed0")
     (_, base), (label, trained) = content["models"].items()

@@ -4,7 +4,7 @@ from exercises import experiment
 
 
 def check(exercise) -> str:
-    """Prediction and result side by side. Raises Wrong where one of them is missing."""
+    """Prediction and result side by side. Raises Missing where one of them is missing."""
     prediction = experiment.predicted(exercise)
     compared, found = experiment.report("exercise-19")["compared"], {}
     for name, run in (("RL", "runs/exercise-19-rl"), ("distilled", "runs/exercise-19-distilled")):

@@ -3,31 +3,33 @@
 import json
 from pathlib import Path
 
-from exercises.checking import Wrong
+from exercises.checking import Missing
+
+AGAIN = " (--resume goes on with a training that was interrupted)"
 
 
 def predicted(exercise) -> dict:
-    """The prediction. Raises Wrong where it is not complete."""
+    """The prediction. Raises Missing where it is not complete."""
     missing = [name for name, value in exercise.PREDICTION.items() if value is None]
     if missing:
-        raise Wrong(f"write down what you expect first: PREDICTION has nothing for {', '.join(missing)}")
+        raise Missing(f"write down what you expect first: PREDICTION has nothing for {', '.join(missing)}")
     return exercise.PREDICTION
 
 
 def metrics(run: str) -> list[dict]:
-    """The lines of metrics.jsonl of a run. Raises Wrong where the run is not there or not finished."""
+    """The lines of metrics.jsonl of a run. Raises Missing where the run is not there or not finished."""
     file = Path("runs") / run / "metrics.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     if len(rows) < 60:
-        raise Wrong(f"runs/{run} has {len(rows)} of 60 steps: run the command in the docstring")
+        raise Missing(f"runs/{run} has {len(rows)} of 60 steps: run its command in the docstring{AGAIN}")
     return rows
 
 
 def report(folder: str) -> dict:
-    """report.json of a study. Raises Wrong where it is not there."""
+    """report.json of a study. Raises Missing where it is not there."""
     file = Path("runs") / folder / "report.json"
     if not file.is_file():
-        raise Wrong(f"{file} is not there: run the commands in the docstring")
+        raise Missing(f"{file} is not there: run the commands in the docstring{AGAIN}")
     return json.loads(file.read_text())
 
 
