@@ -180,7 +180,7 @@ EXPERIMENTS = {
         "does training lose at many tries what it gains at one? And at equal entropy? With coverage and perplexity",
         "7B, from k = 1 to 128: base .61 to .96, trained .78 to .93 (≈); they cross at 8 to 16. Of 272 problems of "
         "Minerva never solved 93 before and 113 after (≈). Equal entropy helps a little; the base stays ahead.",
-        ("limit-figure-2", "limit-figure-5", "limit-figure-6", "limit-figure-14", "limit-table-2", "limit-figure-18", "entropy"),
+        (*(f"limit-figure-{i}" for i in (2, 5, 6, 14, 18)), *(f"limit-table-{i}" for i in (2, 5, 6)), "entropy"),
         "toy-search",
         SEARCHED,
         "--samples 256 --match-entropy",
