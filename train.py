@@ -53,7 +53,7 @@ from running import models
 from running.files import BadInput, append_log, read_log
 from running.flags import flag, pick
 from running.folder import check_folder, empty_folder, load_state, save_model, save_state, write_config
-from running.logs import describe, progress, some_samples, stopwatch, warn
+from running.logs import describe, in_one_line, progress, some_samples, stopwatch, warn
 from running.reward_models import load_reward_model
 from running.train_flags import (
     check_looks,
@@ -70,7 +70,7 @@ from study.folder import forget
 AVERAGES = ("sequence", "token", "constant", "sum")  # of the loss: grpo.loss_weights
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
 LOOKS = 16  # samples of a held-out problem in a look while training
-SAMPLES_EVERY = 10  # steps between two looks at what the model says, in samples.jsonl
+SAMPLES_EVERY = 10  # steps between two looks at what the model says, and two drawings of learning.png
 
 
 @dataclass
@@ -307,11 +307,15 @@ def reward_inputs(key: tuple, graded: Graded, parts: Parts, s: Settings) -> dict
 # --- the run --------------------------------------------------------------------------------------------------------
 
 
-def train(settings: Settings, resume: bool) -> None:
-    """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
-    parts, run, first = prepare(settings), Path(settings.run), 0
+def train(settings: Settings, resume: bool) -> list[dict]:
+    """All steps of the run, and the trained model in its folder; returns the rows of metrics.jsonl.
+
+    Raises BadInput before anything is written.
+    """
+    parts, run, first, rows = prepare(settings), Path(settings.run), 0, []
     if resume:
         first = load_state(run, trained(parts), settings.steps, study_is_due(settings))
+        rows = read_log(run / "metrics.jsonl")
     else:
         empty_folder(run)
     # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
@@ -328,17 +332,21 @@ def train(settings: Settings, resume: bool) -> None:
 
         # Several rewards are logged as the weighted sum that a reader has in mind; what trains are the advantages.
         total = weighted(rewards, parts.reward_weights)  # [B, G]
-        metrics = {"step": number, "lr": lr, **describe(graded, rewards, total, measured), **looked}
-        append_log(run / "metrics.jsonl", metrics)
-        bar.set_postfix_str(progress(metrics))
-        warn(metrics, warned)
+        rows.append({"step": number, "lr": lr, **describe(graded, rewards, total, measured), **looked})
+        append_log(run / "metrics.jsonl", rows[-1])
+        bar.set_postfix_str(progress(rows[-1]))
+        warn(rows, warned)
         last = number == settings.steps - 1
         if number % SAMPLES_EVERY == 0 or last:
-            append_log(run / "samples.jsonl", *some_samples(number, graded, total))
+            samples = some_samples(number, graded, total)
+            append_log(run / "samples.jsonl", *samples)
+            bar.write(in_one_line(samples[0]))
+            pictures.learning(rows, run / "learning.png")
         # The state comes behind the logs: what a kill between the two leaves in them is cut off by --resume.
         if (number + 1) % SAVE_EVERY == 0 or last:
             save_state(run, number + 1, trained(parts))
     save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, asdict(settings))
+    return rows
 
 
 def trained(parts: Parts) -> list[tuple]:
@@ -470,9 +478,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"Yours: {yours or 'nothing yet; python -m exercises shows what there is to do'}")
         if idle := idle_on_policy(settings):
             print(f"note: {idle}: no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
-        train(settings, "resume" in switches)
-        rows = read_log(Path(settings.run) / "metrics.jsonl")
-        pictures.learning(rows, Path(settings.run) / "learning.png")
+        rows = train(settings, "resume" in switches)
         if study_is_due(settings):
             before_and_after(settings)
         else:
