@@ -206,7 +206,7 @@ def learning(rows: list[dict], path: Path) -> None:
     """
     # Fixed margins: constrained layout would double the time, and a run that is watched waits for its picture.
     figure, panels = plt.subplots(2, 2, figsize=(9, 5.6), sharex=True)
-    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.09, top=0.92, wspace=0.16, hspace=0.2)
+    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.09, top=0.91, wspace=0.16, hspace=0.2)
     paid_and_right(panels[0, 0], rows)
     curves = {
         "share of completions": ("answered", "truncated"),
@@ -225,6 +225,7 @@ def learning(rows: list[dict], path: Path) -> None:
         axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)  # hides no curve
     for axes in panels[1]:
         axes.set_xlabel("step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
     unfinished = path.with_name(f"{path.name}.new")
     figure.savefig(unfinished, format="png", dpi=130)
     plt.close(figure)
@@ -254,6 +255,8 @@ def paid_and_right(axes, rows: list[dict]) -> None:
     axes.set_ylabel("reward and accuracy")
     axes.set_ylim(-0.02, 1.02)
     if found := parted(rows):
-        text = f"hacked? reward up, accuracy down\nsince step {found['since']}"
-        look = {"color": "#a50f15", "fontsize": 9, "ha": "right", "va": "center", "transform": axes.transAxes}
-        axes.text(0.98, 0.48, text, **look, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none"})
+        text, look = (
+            f"hacked? reward up, accuracy down since step {found['since']}",
+            {"color": "#a50f15", "fontsize": 9},
+        )
+        axes.text(0.5, 1.14, text, **look, ha="center", transform=axes.transAxes)  # above the legend
