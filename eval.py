@@ -103,7 +103,8 @@ class Settings:
 
 def parse(argv: list[str] | None) -> Settings:
     """The command line. Raises BadInput for an unknown recipe; for other slips argparse ends the program."""
-    return flags.parse(Settings, argv, "eval.py", "Compare models by what they solve.", RECIPES)[0]
+    groups = {"perplexity": "what is measured and kept besides", "rows": "the machine"}
+    return flags.parse(Settings, argv, "eval.py", "Compare models by what they solve.", RECIPES, groups=groups)[0]
 
 
 def fill_in(settings: Settings) -> Settings:

@@ -47,18 +47,17 @@ from exercises.work import put_to_work
 from generate import Rollouts, generate, stream
 from grpo import kl, log_probabilities, token_mean, update
 from ppo import Critic, update_critic, values_of
-from recipes import RECIPES
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
 from running import models
+from running.dry_run import dry_run
 from running.files import BadInput, append_log, read_log
 from running.flags import flag, pick
 from running.folder import check_folder, empty_folder, load_state, save_model, save_state, write_config
-from running.logs import describe, progress, some_samples, stopwatch, warn
+from running.logs import describe, in_one_line, progress, some_samples, stopwatch, warn
 from running.reward_models import load_reward_model
 from running.train_flags import (
     check_looks,
     complete,
-    dry_run,
     idle_on_policy,
     read_command_line,
     resumed,
@@ -70,7 +69,7 @@ from study.folder import forget
 AVERAGES = ("sequence", "token", "constant", "sum")  # of the loss: grpo.loss_weights
 SAVE_EVERY = 20  # steps between two states that --resume can go on from
 LOOKS = 16  # samples of a held-out problem in a look while training
-SAMPLES_EVERY = 10  # steps between two looks at what the model says, in samples.jsonl
+SAMPLES_EVERY = 10  # steps between two looks at what the model says, and two drawings of learning.png
 
 
 @dataclass
@@ -81,15 +80,22 @@ class Settings:
     (`template`: by `prepare`, which has the tokenizer).
     """
 
-    # What is trained, and on what. A recipe is a paper's settings by name (recipes.py).
-
-    recipe: str | None = flag(None, f"a named set of flags; flags you add override it: {', '.join(RECIPES)}")
+    # What most runs change. A step is B problems with G completions of each: a larger G gives each problem a better
+    # comparison, a larger B more problems. A recipe is a paper's settings by name.
+    recipe: str | None = flag(None, "a named set of flags, such as toy-rpr (recipes.py has all); flags you add win")
     model: str = flag("toy", "toy, toy-search, smollm2-warm, a folder, a .gguf file or a hub id (papers: Qwen2.5)")
     data: str | None = flag(None, "gsm8k, math, code_contests, arithmetic or a .jsonl(.gz); toys have their own")
-    template: str | None = flag(None, "default arithmetic qa, chat models qwen-boxed, else plain", choices=TEMPLATES)
+    reward: str = flag("correct", f"NAME, or NAME=WEIGHT several times: {', '.join(REWARDS)}", nargs="+")
+    steps: int = flag(60, "of training (Intuitor: 58 is one epoch of MATH)", least=1)
+    prompts_per_step: int | None = flag(None, "problems a step, B; default 16, smollm2 8 (papers 64 to 256)", least=1)
+    rollouts_per_prompt: int | None = flag(None, "completions of each, G; default toy 16, else 8 (papers 4 to 14)")
+    max_new_tokens: int | None = flag(None, "of one; default toy 80, smollm2 48, else 512 (Intuitor 3,072)", least=1)
+    lr: float | None = flag(None, "learning rate; default toy 3e-4, else 1e-6; --lora x10 (papers 1e-6, 3e-6)", above=0)
+    kl: float = flag(0.005, "weight of the KL penalty, 0 for none (Intuitor 0.005, 7B: 0.01)", least=0)
+    seed: int = flag(0, "of every random draw", least=0)
+    run: str | None = flag(None, "run folder; default runs/MODEL-REWARD-seedSEED, or runs/RECIPE-seedSEED")
     # What is rewarded: rewards.py. A flag that the chosen rewards do not read is refused: a silently ignored flag is
     # worse than an error.
-    reward: str = flag("correct", f"NAME, or NAME=WEIGHT several times: {', '.join(REWARDS)}", nargs="+")
     flip: float = flag(0.0, "probability that the answer key errs (noisy rewards 0.1 to 0.5)", least=0, most=1)
     flip_unit: str = flag("prompt", "flip whole prompts (the paper) or rollouts", choices=("prompt", "rollout"))
     annotator: str = flag("online", "whose certainty: the policy's, or its start's", choices=("online", "offline"))
@@ -107,7 +113,6 @@ class Settings:
     clip: float = flag(0.2, "ratios beyond 1 +- clip get no gradient (papers 0.2)", above=0)
     clip_high: float | None = flag(None, "another clip for ratios above 1; default --clip (DAPO 0.28)", above=0)
     loss_average: str = flag("sequence", "of tokens, as in GRPO, DAPO, Dr. GRPO, RLOO", choices=AVERAGES)
-    kl: float = flag(0.005, "weight of the KL penalty, 0 for none (Intuitor 0.005, 7B: 0.01)", least=0)
     kl_in: str = flag("loss", "where the KL penalty goes; in the reward it is k1", choices=("loss", "reward"))
     kl_estimator: str = flag("k3", "estimator of the KL penalty in the loss (GRPO k3)", choices=("k1", "k2", "k3"))
     updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)", least=1)
@@ -117,30 +122,19 @@ class Settings:
     critic_warmup: int = flag(0, "first steps that train the critic alone (noisy rewards 20)", least=0)
     critic_updates: int = flag(4, "of the critic in a step, each on its share of the batch (noisy rewards 4)", least=1)
     gae_lambda: float = flag(1.0, "1: return minus value; less trusts the critic more (papers 1)", least=0, most=1)
-    # A step: B prompts, G rollouts of each. The product is the batch; a larger G gives each prompt a better comparison,
-    # a larger B more problems.
-    steps: int = flag(60, "training steps (Intuitor: 58 is one epoch of MATH)", least=1)
-    prompts_per_step: int | None = flag(
-        None, "B; default 16, smollm2 8 (Intuitor, noisy rewards 128; limit of RLVR 256)", least=1
-    )
-    rollouts_per_prompt: int | None = flag(None, "G; default 16 on the toy, else 8 (Intuitor 7 or 14; limit of RLVR 8)")
-    max_new_tokens: int | None = flag(None, "tokens; default 80 on the toy, else 512 (Intuitor 3,072)", least=1)
+    # What else shapes a step.
+    template: str | None = flag(None, "default arithmetic qa, chat models qwen-boxed, else plain", choices=TEMPLATES)
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", above=0)
-    lr: float | None = flag(None, "default 3e-4 on the toy, else 1e-6; x10 with --lora (Intuitor 1e-6, 3e-6)", above=0)
     warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth)", least=0)
-    schedule: str = flag(
-        "constant", "of the learning rate after that (Intuitor cosine)", choices=("constant", "cosine")
-    )
-    # How it is computed. Except for --lora and --seed, these change results by rounding only.
+    schedule: str = flag("constant", "of the rate after that (Intuitor cosine)", choices=("constant", "cosine"))
     lora: int = flag(0, "rank of adapters (alpha twice that) of all linear layers but the head; 0: none", least=0)
+    # How it is computed: these change results by rounding only.
     gradient_checkpointing: bool = flag(False, "compute layers again in the backward pass: less memory, a third slower")
     micro_tokens: int | None = flag(None, "tokens in one pass, to suit memory; default 8192, on a CPU 1024", least=1)
     compile: bool = flag(False, "torch.compile the layers for training: minutes at the start, for long runs on a GPU")
     allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
-    seed: int = flag(0, "of every random draw", least=0)
     device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str | None = flag(None, "default bfloat16 on a GPU, else float32; the optimiser always keeps float32")
-    run: str | None = flag(None, "run folder; default runs/MODEL-REWARD-seedSEED, or runs/RECIPE-seedSEED")
     # Before and after: the study that eval.py makes of the starting and the trained model.
     eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math")
     eval: str = flag("samples", "draw --eval-samples, or one greedy completion (papers)", choices=("samples", "greedy"))
@@ -307,11 +301,15 @@ def reward_inputs(key: tuple, graded: Graded, parts: Parts, s: Settings) -> dict
 # --- the run --------------------------------------------------------------------------------------------------------
 
 
-def train(settings: Settings, resume: bool) -> None:
-    """All steps of the run, and the trained model in its folder. Raises BadInput before anything is written."""
-    parts, run, first = prepare(settings), Path(settings.run), 0
+def train(settings: Settings, resume: bool) -> list[dict]:
+    """All steps of the run, and the trained model in its folder; returns the rows of metrics.jsonl.
+
+    Raises BadInput before anything is written.
+    """
+    parts, run, first, rows = prepare(settings), Path(settings.run), 0, []
     if resume:
         first = load_state(run, trained(parts), settings.steps, study_is_due(settings))
+        rows = read_log(run / "metrics.jsonl")
     else:
         empty_folder(run)
     # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
@@ -328,17 +326,21 @@ def train(settings: Settings, resume: bool) -> None:
 
         # Several rewards are logged as the weighted sum that a reader has in mind; what trains are the advantages.
         total = weighted(rewards, parts.reward_weights)  # [B, G]
-        metrics = {"step": number, "lr": lr, **describe(graded, rewards, total, measured), **looked}
-        append_log(run / "metrics.jsonl", metrics)
-        bar.set_postfix_str(progress(metrics))
-        warn(metrics, warned)
+        rows.append({"step": number, "lr": lr, **describe(graded, rewards, total, measured), **looked})
+        append_log(run / "metrics.jsonl", rows[-1])
+        bar.set_postfix_str(progress(rows[-1]))
+        warn(rows, warned)
         last = number == settings.steps - 1
         if number % SAMPLES_EVERY == 0 or last:
-            append_log(run / "samples.jsonl", *some_samples(number, graded, total))
+            samples = some_samples(number, graded, total)
+            append_log(run / "samples.jsonl", *samples)
+            bar.write(in_one_line(samples[0]))
+            pictures.learning(rows, run / "learning.png")
         # The state comes behind the logs: what a kill between the two leaves in them is cut off by --resume.
         if (number + 1) % SAVE_EVERY == 0 or last:
             save_state(run, number + 1, trained(parts))
     save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, asdict(settings))
+    return rows
 
 
 def trained(parts: Parts) -> list[tuple]:
@@ -346,8 +348,8 @@ def trained(parts: Parts) -> list[tuple]:
     return [(parts.policy, parts.optimizer)] + ([parts.critic] if parts.critic else [])
 
 
-def prepare(s: Settings) -> Parts:
-    """Load what the run needs. Raises BadInput.
+def prepare(s: Settings, loaded: tuple | None = None) -> Parts:
+    """Load what the run needs. loaded: (policy, tokenizer) in place of --model's. Raises BadInput.
 
     Whatever can be known to fail is refused here: held-out problems that cannot be read, a prompt that does not fit the
     context, memory that is not there. It would cost hours to find out later. Nothing is written yet.
@@ -359,7 +361,7 @@ def prepare(s: Settings) -> Parts:
     if len(problems) < s.prompts_per_step:
         has = f"{s.data} has only {len(problems)} problems"
         raise BadInput(f"--prompts-per-step {s.prompts_per_step}: {has}; ask for fewer")
-    policy, tokenizer = models.load_model(s.model, device, dtype)
+    policy, tokenizer = loaded or models.load_model(s.model, device, dtype)
     s.template = s.template or data.default_template(tokenizer, problems[0].kind)
     room = models.context_room(policy, s.max_new_tokens)
     prompts = data.encode_prompts(problems + held_out, tokenizer, s.template, room)
@@ -461,7 +463,7 @@ def main(argv: list[str] | None = None) -> int:
             settings = resumed(settings, given)
         check_looks(settings)
         if "dry_run" in switches:
-            print(dry_run(settings))
+            dry_run(settings, prepare)
             return 0
         if "resume" not in switches:
             check_folder(Path(settings.run), "overwrite" in switches)
@@ -470,9 +472,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"Yours: {yours or 'nothing yet; python -m exercises shows what there is to do'}")
         if idle := idle_on_policy(settings):
             print(f"note: {idle}: no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
-        train(settings, "resume" in switches)
-        rows = read_log(Path(settings.run) / "metrics.jsonl")
-        pictures.learning(rows, Path(settings.run) / "learning.png")
+        rows = train(settings, "resume" in switches)
         if study_is_due(settings):
             before_and_after(settings)
         else:

@@ -32,16 +32,25 @@ def pick(settings, names: str) -> dict:
     return {name: getattr(settings, name) for name in names.split()}
 
 
-def parse(settings_class, argv, program: str, description: str, recipes=None, switches=None) -> tuple[Any, set, set]:
+def parse(
+    settings_class, argv, program: str, description: str, recipes=None, switches=None, groups=None
+) -> tuple[Any, set, set]:
     """Read a command line: (settings, names given on it, switches that are on).
 
     recipes: name -> values, for a field `recipe`: a named set of flags; flags given beside it override it.
     switches: name -> help, for flags that say what to do now and define nothing, such as --overwrite.
+    groups: name -> heading in --help of this flag and those behind it. Flags before the first one, and the switches,
+    are what a beginner needs.
+
     Raises BadInput for an unknown recipe; what argparse refuses ends the program with exit code 2.
     """
-    recipes, switches = recipes or {}, switches or {}
-    parser = argparse.ArgumentParser(prog=program, description=description)
+    recipes, switches, groups = recipes or {}, switches or {}, groups or {}
+    # argparse's own usage would name all flags, in twenty lines.
+    named = [program, *(f.name for f in fields(settings_class) if f.metadata.get("positional")), "[flags]"]
+    parser = group = argparse.ArgumentParser(prog=program, usage=" ".join(named), description=description)
     for f in fields(settings_class):
+        if f.name in groups:
+            group = parser.add_argument_group(groups[f.name])
         text = f.metadata["help"]
         if "choices" in f.metadata:
             text += f": {', '.join(f.metadata['choices'])}"
@@ -57,9 +66,9 @@ def parse(settings_class, argv, program: str, description: str, recipes=None, sw
         value |= {name: f.metadata[name] for name in ("type", "nargs", "action", "metavar") if name in f.metadata}
         # SUPPRESS leaves a flag that was not given out of the result: so a given one can be told from its default.
         if f.metadata.get("positional"):
-            parser.add_argument(f.name, help=text, **value)
+            group.add_argument(f.name, help=text, **value)
         else:
-            parser.add_argument(shown(f.name), default=argparse.SUPPRESS, help=text, **value)
+            group.add_argument(shown(f.name), default=argparse.SUPPRESS, help=text, **value)
     for name, text in switches.items():
         parser.add_argument(shown(name), action="store_true", help=text)
     given = vars(parser.parse_args(argv))

@@ -1,10 +1,13 @@
-"""logs.py: what a step of training puts into metrics.jsonl and samples.jsonl, and what it warns about.
+"""logs.py: what a step of training puts into metrics.jsonl, samples.jsonl and the terminal, and what it warns about.
 
 docs/metrics.md says what each number means, what is normal and what is alarming.
 """
 
+import os
+import shutil
 import sys
 import time
+import unicodedata
 
 import torch
 from tqdm import tqdm
@@ -82,9 +85,75 @@ def some_samples(step: int, graded: Graded, rewards: torch.Tensor) -> list[dict]
     ]
 
 
-def warn(metrics: dict, warned: set[str]) -> None:
-    """Say loudly, once a run each, what makes training pointless."""
-    alarms = {}
+def in_one_line(sample: dict) -> str:
+    """A sample for the terminal: step, right or wrong (green or red, where there are colours), problem, completion."""
+    verdict = "right" if sample["correct"] else "wrong"
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    shown = f"\x1b[{32 if sample['correct'] else 31}m{verdict}\x1b[0m" if colours else verdict
+    start = f"step {sample['step']:<4} {verdict}  "
+    room = shutil.get_terminal_size().columns - len(start) - 3  # two blanks between the texts, and none in the corner
+    problem = harmless(sample["prompt"], room // 3)
+    return f"{start.replace(verdict, shown)}{problem}  {harmless(sample['completion'], room - len(problem))}"
+
+
+def harmless(text: str, width: int) -> str:
+    """What a model or a file says, in at most `width` columns of one line, and nothing but signs that are printed.
+
+    A blank or a line break is a space; escape sequences and other control characters are written out. A long text loses
+    its middle, as the answer stands at the end.
+    """
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    coding = sys.stdout.encoding or "ascii"
+    text = text.encode(coding, "backslashreplace").decode(coding)
+    if any(unicodedata.east_asian_width(c) in "WF" for c in text):
+        width //= 2  # such a sign takes two columns
+    kept = max(0, width - len(" ... "))
+    return text if len(text) <= width else f"{text[: kept - kept // 2]} ... {text[len(text) - kept // 2 :]}"
+
+
+def window(steps: int) -> int:
+    """How many steps a mean is taken over, after so many steps: 10, and in a run of more than 100 a tenth of them."""
+    return max(10, steps // 10)
+
+
+def parted(rows: list[dict]) -> dict | None:
+    """Is the reward being hacked: does it rise while the accuracy falls? rows: those of metrics.jsonl so far.
+
+    The last `window` steps are compared with those in which the accuracy was highest. Reward and accuracy part if the
+    accuracy is lower now and the reward higher, both by more than three standard errors of the difference. The errors
+    come from the scatter of the steps, so the rule asks for no scale of the reward and no size of the batch.
+
+    Returns the last of the best steps as `since`, and (then, now) of both; None if they do not part. On noise alone, a
+    reward and an accuracy that know nothing of each other, it errs in about 3 of 100 runs of 1,000 steps.
+    """
+    size = window(len(rows))
+    if len(rows) < 2 * size:
+        return None
+    accuracy, reward = (
+        torch.tensor([row[name] for row in rows], dtype=torch.float64).unfold(0, size, 1)  # every window: [n, size]
+        for name in ("accuracy", "reward_mean")
+    )
+    best = accuracy[:-size].mean(dim=1).argmax().item()  # of those that end before the last one begins
+
+    def higher(a: torch.Tensor, b: torch.Tensor) -> bool:
+        return bool(a.mean() - b.mean() > 3 * ((a.var() + b.var()) / size).sqrt())
+
+    if not (higher(accuracy[best], accuracy[-1]) and higher(reward[-1], reward[best])):
+        return None
+    then_and_now = [(values[best].mean().item(), values[-1].mean().item()) for values in (accuracy, reward)]
+    return {"since": rows[best + size - 1]["step"], "accuracy": then_and_now[0], "reward": then_and_now[1]}
+
+
+def warn(rows: list[dict], warned: set[str]) -> None:
+    """Say loudly, once a run each, what makes training pointless. rows: those of metrics.jsonl so far."""
+    metrics, alarms = rows[-1], {}
+    if found := parted(rows):
+        (right, now_right), (paid, now_paid) = found["accuracy"], found["reward"]
+        alarms["parted"] = (
+            f"the reward rises and the accuracy falls: since step {found['since']} the one went from {paid:.2f} to "
+            f"{now_paid:.2f}, the other from {right:.2f} to {now_right:.2f}. The model learns to please the reward; "
+            "a larger --kl or a lower --lr holds it back"
+        )
     if metrics["truncated"] > 0.2:
         alarms["truncated"] = f"{metrics['truncated']:.0%} of the completions are truncated; raise --max-new-tokens"
     if metrics["zero_std_groups"] == 1:

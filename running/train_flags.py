@@ -5,7 +5,7 @@ The class itself, with each flag's default and help, is train.Settings.
 
 import math
 import re
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import data
@@ -13,7 +13,6 @@ import toy
 from algorithms import ALGORITHMS
 from recipes import RECIPES
 from rewards import REWARDS, flags_of
-from running import smollm2
 from running.files import BadInput
 from running.flags import check, parse, shown
 from running.folder import read_config
@@ -23,7 +22,14 @@ SWITCHES = {
     "resume": "go on with the run in the run folder, up to --steps",
     "overwrite": "delete the run in the run folder and start again",
     "exercises": "train with your own functions, those that `python -m exercises` calls done",
-    "dry_run": "print the settings and what would be downloaded, and stop",
+    "dry_run": "print what the run would be, what it would need and roughly how long it would take, and stop",
+}
+GROUPS = {  # first flag -> heading in --help
+    "flip": "rewards (a flag that the chosen ones do not read is refused)",
+    "algorithm": "algorithm (it sets flags below it, and --kl; those you add win)",
+    "template": "sampling and learning",
+    "gradient_checkpointing": "memory, speed and safety",
+    "eval_data": "the study before and after",
 }
 # What is left open depends on the model: a toy, smollm2, or any other. (A toy is too small to gain from bfloat16.)
 TOY = {
@@ -92,7 +98,7 @@ def read_command_line(settings_class, argv) -> tuple:
     A recipe may be combined with another --reward: what it brings for its own reward alone is then left out.
     """
     settings, given, switches = parse(
-        settings_class, argv, "train.py", "Train by reinforcement learning.", RECIPES, SWITCHES
+        settings_class, argv, "train.py", "Train by reinforcement learning.", RECIPES, SWITCHES, GROUPS
     )
     if {"resume", "overwrite"} <= switches:
         raise BadInput("--resume and --overwrite exclude each other; leave one out")
@@ -249,25 +255,3 @@ def resumed(settings, given: set[str]):
     check_eval(old, given)
     old.run = settings.run
     return old
-
-
-def dry_run(settings) -> str:
-    """The settings, a flag each, and what a run with them fetches from the hub or makes first."""
-    lines = [f"{shown(name)} {value}" for name, value in asdict(settings).items() if value is not None]
-    fetched = []
-    for name in (settings.model, settings.reward_model):
-        if name and (toy.world_of(name) or re.match(r"toy-0?\.\d", name)):
-            fetched.append(f"nothing for {name}: it is made here, in a minute or two")
-        elif name in smollm2.NAMES:
-            fetched.append(f"model {smollm2.HUB_ID} (0.3 GB), unless the hub does not answer: running/smollm2.py")
-        elif name and not Path(name).is_dir():
-            # Two bytes a parameter, and Qwen2.5 says its billions in its name (rounded: 7B has 7.6).
-            size = re.search(r"(\d+(?:\.\d+)?)B\b", name)
-            fetched.append(f"model {name}" + (f" (about {2 * float(size[1]):.0f} GB)" if size else ""))
-    sets = {name: data.HUB[name][0] for name in (settings.data, settings.eval_data) if name in data.HUB}
-    if settings.data == "code_contests" and not settings.allow_code_execution:
-        lines.append(
-            "\nIts problems are graded by running programs: read verify/sandbox.py, then give --allow-code-execution."
-        )
-    fetched += [f"data set {name}: {hub_id}" for name, hub_id in sets.items()]
-    return "\n".join([*lines, "", "To be downloaded, unless it is in the cache:", *(fetched or ["nothing"])])

@@ -4,12 +4,14 @@ Markers, line styles and hatching tell the models apart without colour, and in s
 takes `content`, what report.json holds, and writes a PNG; `learning` draws a training run.
 """
 
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from passk import BINS
+from running.logs import parted, window
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
@@ -197,26 +199,64 @@ PICTURES = {
 
 
 def learning(rows: list[dict], path: Path) -> None:
-    """A training run in three panels of curves over its steps. rows: those of metrics.jsonl."""
-    figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    """A training run in four panels over its steps, while it trains and after. rows: those of metrics.jsonl.
+
+    The first panel has what is paid and what is right: pale each step, dark the mean of the last `window` steps. Where
+    they part, the reward is being hacked, and the panel says so. The file is whole at any moment.
+    """
+    # Fixed margins: constrained layout would double the time, and a run that is watched waits for its picture.
+    figure, panels = plt.subplots(2, 2, figsize=(9, 5.6), sharex=True)
+    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.09, top=0.91, wspace=0.16, hspace=0.2)
+    paid_and_right(panels[0, 0], rows)
     curves = {
-        "share of completions": ("accuracy", "answered", "truncated"),
+        "share of completions": ("answered", "truncated"),
         "tokens per completion": ("completion_tokens",),
         "nats per token": ("entropy", "kl"),
     }
     steps = [row["step"] for row in rows]
-    for axes, (label, names) in zip(panels, curves.items(), strict=True):
-        for name, line in zip(names, ("-", "--", ":"), strict=False):
+    for axes, (label, names) in zip(panels.flat[1:], curves.items(), strict=True):
+        for name, line in zip(names, ("-", "--"), strict=False):
             if rows[0][name] is not None:  # kl is null in a run without a reference model
                 axes.plot(steps, [row[name] for row in rows], line, label=name.replace("_", " "))
-        looks = [row for row in rows if "eval_accuracy" in row]  # --eval-every
-        for name in [key for key in (looks or [{}])[0] if key.startswith("eval_") and label.startswith("share")]:
-            marker, title = ("o", "pass@1") if name == "eval_accuracy" else ("s", name.removeprefix("eval_"))
-            values = [row[name] for row in looks]
-            axes.plot([row["step"] for row in looks], values, marker=marker, markersize=4, label=f"held out: {title}")
-        axes.set(xlabel="step", ylabel=label)
+        axes.set_ylabel(label)
         axes.set_ylim(bottom=0, top=1.02 if label.startswith("share") else None)
+    for axes in panels.flat:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)  # hides no curve
-    figure.savefig(path, dpi=150)
+    for axes in panels[1]:
+        axes.set_xlabel("step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    unfinished = path.with_name(f"{path.name}.new")
+    figure.savefig(unfinished, format="png", dpi=130)
     plt.close(figure)
+    os.replace(unfinished, path)
+
+
+def paid_and_right(axes, rows: list[dict]) -> None:
+    """The panel of reward and accuracy, and with --eval-every of pass@1 and pass@16 on held-out problems.
+
+    A reward that leaves 0 .. 1 is stretched to it, and the legend says from what.
+    """
+    steps, reward = [row["step"] for row in rows], [row["reward_mean"] for row in rows]
+    low, high, name = 0.0, 1.0, "reward"
+    if min(reward) < 0 or max(reward) > 1:
+        low, high = min(reward), max(reward)
+        name, high = f"reward (0 is {low:.3g}, 1 is {high:.3g})", high if high > low else low + 1
+    curves = {"accuracy": [row["accuracy"] for row in rows], name: [(value - low) / (high - low) for value in reward]}
+    for (label, values), look in zip(curves.items(), (("-", "#08519c"), ("--", "#e6550d")), strict=True):
+        axes.plot(steps, values, color=look[1], alpha=0.25, linewidth=1)
+        means = [np.mean(values[max(0, i - window(len(rows))) : i]) for i in range(1, len(rows) + 1)]
+        axes.plot(steps, means, look[0], color=look[1], linewidth=2, label=label)
+    looks = [row for row in rows if "eval_accuracy" in row]  # --eval-every
+    for key in [key for key in (looks or [{}])[0] if key.startswith("eval_")]:
+        marker, title = ("o", "pass@1") if key == "eval_accuracy" else ("s", key.removeprefix("eval_"))
+        values = [row[key] for row in looks]
+        axes.plot([row["step"] for row in looks], values, marker=marker, markersize=4, label=f"held out: {title}")
+    axes.set_ylabel("reward and accuracy")
+    axes.set_ylim(-0.02, 1.02)
+    if found := parted(rows):
+        text, look = (
+            f"hacked? reward up, accuracy down since step {found['since']}",
+            {"color": "#a50f15", "fontsize": 9},
+        )
+        axes.text(0.5, 1.14, text, **look, ha="center", transform=axes.transAxes)  # above the legend

@@ -2,17 +2,21 @@
 
 import json
 import math
+import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import pytest
+import torch
 
 import toy
 import train
 from data import HUB, TEMPLATES
+from engine import memory
 from engine.masters import learning_rate
 from recipes import RECIPES
 from rewards import REWARDS
+from running import dry_run
 from running.files import BadInput
 from running.train_flags import complete, idle_on_policy, resumed, reward_weights
 from train import Settings, parse
@@ -25,7 +29,8 @@ def completed(*flags: str) -> Settings:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_each_recipe_is_complete_and_names_what_exists(name, capsys):
+def test_each_recipe_is_complete_and_names_what_exists(name, capsys, monkeypatch):
+    monkeypatch.setattr(dry_run, "stand_in", lambda *_: None)  # memory and time are tested below
     settings = completed("--recipe", name)
     assert settings.recipe == name
     assert set(reward_weights(settings.reward)) <= set(REWARDS)
@@ -209,10 +214,104 @@ def test_an_unknown_recipe_is_refused():
         parse(["--recipe", "nosuch"])
 
 
-def test_a_dry_run_writes_nothing(tmp_path, monkeypatch):
+@pytest.fixture
+def limits(monkeypatch):
+    """A machine of 10 GFLOP/s whose memory costs no time."""
+    monkeypatch.setattr(dry_run, "machine_limits", lambda *_: {"flops": 1e10, "bandwidth": 1e15})
+
+
+def test_a_dry_run_tells_what_differs_memory_and_time_and_writes_nothing(tmp_path, monkeypatch, capsys, limits):
     monkeypatch.chdir(tmp_path)
-    assert train.main(["--dry-run"]) == 0
+    flags = "--dry-run --model toy-search --recipe toy-flip-40 --steps 1000 --eval-limit 18"
+    assert train.main(flags.split()) == 0
     assert not list(tmp_path.iterdir())
+    said = capsys.readouterr().out
+    changed = said.partition("\n\n")[0].splitlines()[1:]
+    assert [line.split()[:2] for line in changed] == [
+        ["--recipe", "toy-flip-40"],
+        ["--steps", "1000"],
+        ["--prompts-per-step", "128"],
+        ["--rollouts-per-prompt", "4"],
+        ["--flip", "0.4"],
+        ["--eval-limit", "18"],
+    ]
+    assert changed[-1].endswith("(default 180)")
+    assert "Memory: about" in said
+    # Two operations per weight and token to sample or to score it, six to train it. A puzzle has some 12 tokens.
+    weights = 3 * (128 * 128 * 2 + 128 * 64 * 2 + 128 * 256 * 3)  # of the layers; the head is small
+    sampling, training = 512 * 80 * weights * 2 / 1e10, 512 * 92 * weights * 6 / 1e10
+    taken = re.search(r"1000 steps of (\d+) s take (\d+) h, and the study (\d+) s", said)
+    assert float(taken[1]) == pytest.approx(sampling + training * 4 / 3, rel=0.1)
+    assert float(taken[2]) == pytest.approx(1000 * float(taken[1]) / 3600, abs=0.6)
+    assert float(taken[3]) == pytest.approx(sampling * 2 * 18 * 64 / 512, rel=0.1)
+
+
+def test_a_dry_run_of_what_is_not_here_says_what_its_name_tells(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dry_run, "in_cache", lambda *_: None)
+    for flags, expected in (
+        ("--dtype float32", "weights 28.0 GB, gradients and optimiser 84.0 GB, reference 28.0 GB"),
+        ("--dtype bfloat16 --kl 0", "weights 14.0 GB, gradients and optimiser 112.0 GB, and"),
+        ("--dtype bfloat16 --lora 8 --kl 0", "weights 14.0 GB, and"),
+    ):
+        given = f"--dry-run --model Qwen/Qwen2.5-7B --data gsm8k --device cpu {flags}"
+        assert train.main(given.split()) == 0
+        said = capsys.readouterr().out
+        assert f"Memory on cpu: {expected}" in said
+        assert "16 x 8 = 128 completions of at most 512 tokens" in said
+        assert "model Qwen/Qwen2.5-7B (about 14 GB)" in said
+    assert train.main(["--dry-run", "--model", "some/model", "--data", "gsm8k"]) == 0
+    assert "Memory" not in capsys.readouterr().out  # the name tells no size
+
+
+def test_a_dry_run_refuses_what_a_run_would(capsys, tmp_path, monkeypatch, limits):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(memory, "free_memory", lambda _: 10**6)
+    assert train.main(["--dry-run"]) == 2
+    assert "more memory than the" in capsys.readouterr().err
+    assert train.main(["--dry-run", "--prompts-per-step", "1000"]) == 2
+    assert "has only 640 problems" in capsys.readouterr().err
+
+
+def test_a_model_larger_than_memory_is_not_loaded_to_be_told_of(tmp_path, monkeypatch):
+    for part in dry_run.stand_in("toy", "cpu", torch.float32):
+        part.save_pretrained(tmp_path)
+    assert dry_run.stand_in(str(tmp_path), "cpu", torch.float32) is not None
+    monkeypatch.setattr(dry_run, "free_memory", lambda _: 10**4)
+    assert dry_run.stand_in(str(tmp_path), "cpu", torch.float32) is None
+
+
+def test_times_are_told_in_the_unit_that_one_would_use():
+    shown = [dry_run.spoken(seconds) for seconds in (0.25, 61, 7100, 90_000, 1e6)]
+    assert shown == ["0.2 s", "61 s", "118 min", "25 h", "12 days"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_begins_with_what_a_beginner_needs_and_has_every_flag_once(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit) as ended:
+        train.main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage: train.py [flags]\n")  # and not all of them
+    assert max(map(len, said.splitlines())) <= columns
+    first, *groups = re.split(r"\n\n(?=\S)", said.partition("options:")[2])
+    beginner = "recipe model data reward steps prompts-per-step rollouts-per-prompt max-new-tokens lr kl seed run"
+    switches = "resume overwrite exercises dry-run"
+    assert re.findall(r"^  --([a-z-]+)", first, re.MULTILINE) == [*beginner.split(), *switches.split()]
+    headings = [group.partition(":\n")[0] for group in groups]
+    assert [heading.split()[0] for heading in headings] == ["rewards", "algorithm", "sampling", "memory,", "the"]
+    listed = re.findall(r"^  --([a-z-]+)", said, re.MULTILINE)
+    assert sorted(listed) == sorted([f.name.replace("_", "-") for f in fields(Settings)] + switches.split())
+    in_group = {
+        heading.split()[0]: re.findall(r"^  --([a-z-]+)", group, re.MULTILINE)
+        for heading, group in zip(headings, groups, strict=True)
+    }
+    assert in_group["rewards"][0] == "flip"
+    assert {"clip", "loss-average", "gae-lambda"} <= set(in_group["algorithm"])
+    assert {"lora", "template"} <= set(in_group["sampling"])
+    assert {"micro-tokens", "device"} <= set(in_group["memory,"])
+    assert all(name.startswith("eval") or name == "keep-checkpoints" for name in in_group["the"])
 
 
 def test_rewards_and_their_weights():

@@ -415,25 +415,6 @@ def test_the_boxes_of_perplexity_are_over_the_medians_of_the_problems(drawn):
     assert middles == [2.0, 3.0, 9.0]
 
 
-def test_a_run_is_drawn_as_curves_over_its_steps(tmp_path, monkeypatch):
-    names = ("accuracy", "answered", "truncated", "completion_tokens", "entropy")
-    rows = [{"step": step, "kl": None, **{name: step * i for i, name in enumerate(names)}} for step in (3, 5)]
-    rows[1] |= {"eval_accuracy": 0.25, "eval_pass@16": 0.75}  # a look at held-out problems
-    kept = []
-    monkeypatch.setattr(pictures.plt, "close", kept.append)
-    pictures.learning(rows, tmp_path / "learning.png")
-    lines = {line.get_label(): line for axes in kept[0].axes for line in axes.get_lines()}
-    held_out = [lines.pop(f"held out: pass@{k}") for k in (1, 16)]
-    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in held_out] == [([5], [0.25]), ([5], [0.75])]
-    assert set(lines) == {name.replace("_", " ") for name in names}  # no KL penalty, no curve of it
-    for i, name in enumerate(names):
-        line = lines[name.replace("_", " ")]
-        assert (list(line.get_xdata()), list(line.get_ydata())) == ([3, 5], [3 * i, 5 * i])
-    monkeypatch.undo()
-    pictures.plt.close(kept[0])
-    assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
-
-
 # --- the page -------------------------------------------------------------------------------------------------------
 
 

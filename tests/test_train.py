@@ -122,6 +122,19 @@ def test_a_run_leaves_its_settings_metrics_samples_pictures_and_a_model_that_loa
     assert not list(run.glob("*.new"))
 
 
+def test_a_run_is_drawn_and_shown_every_ten_steps_and_at_its_end(arguments, tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(pictures, "learning", lambda rows, path: drawn.append((path, [row["step"] for row in rows])))
+    assert train.main([*arguments, "--steps", "12"]) == 0
+    said = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert said == ["0", "10", "11"]
+    picture = tmp_path / "run" / "learning.png"
+    assert drawn == [(picture, list(range(n))) for n in (1, 11, 12)]
+    drawn.clear()
+    assert train.main([*arguments, "--steps", "14", "--resume"]) == 0
+    assert drawn == [(picture, list(range(14)))]  # with the steps before
+
+
 def test_a_run_resumed_is_bit_for_bit_the_run_never_interrupted(arguments, tmp_path, monkeypatch):
     assert train.main(arguments) == 0
     whole, expected = weights(tmp_path / "run"), metrics(arguments)
@@ -130,8 +143,8 @@ def test_a_run_resumed_is_bit_for_bit_the_run_never_interrupted(arguments, tmp_p
     class Killed(Exception):
         pass
 
-    def killed_in_step_3(row, warned):
-        if row["step"] == 3:
+    def killed_in_step_3(rows, warned):
+        if rows[-1]["step"] == 3:
             raise Killed  # after the third step was logged: its line must not stay twice
 
     with monkeypatch.context() as patch:
@@ -688,7 +701,7 @@ def test_settings_stay_in_the_programs():
     """Below train.py, eval.py and the flags, functions take the numbers that they use."""
     folders = ("", "verify", "engine", "running", "study")
     for path in (path for folder in folders for path in sorted((ROOT / folder).glob("*.py"))):
-        if path.name in ("train.py", "eval.py", "distill.py", "bench.py", "flags.py", "train_flags.py"):
+        if path.name in ("train.py", "eval.py", "distill.py", "bench.py", "flags.py", "train_flags.py", "dry_run.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
