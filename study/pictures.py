@@ -198,6 +198,9 @@ PICTURES = {
 # --- a training run -------------------------------------------------------------------------------------------------
 
 
+CALLED = {"zero_std_groups": "groups alike", "pairwise_accuracy": "right is paid more"}  # metrics in a picture
+
+
 def learning(rows: list[dict], path: Path) -> None:
     """A training run in four panels over its steps, while it trains and after. rows: those of metrics.jsonl.
 
@@ -206,18 +209,20 @@ def learning(rows: list[dict], path: Path) -> None:
     """
     # Fixed margins: constrained layout would double the time, and a run that is watched waits for its picture.
     figure, panels = plt.subplots(2, 2, figsize=(9, 5.6), sharex=True)
-    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.09, top=0.91, wspace=0.16, hspace=0.2)
+    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.09, top=0.91, wspace=0.16, hspace=0.27)
     paid_and_right(panels[0, 0], rows)
     curves = {
-        "share of completions": ("answered", "truncated"),
+        "shares that tell early": ("answered", "truncated", "zero_std_groups", "pairwise_accuracy"),
         "tokens per completion": ("completion_tokens",),
         "nats per token": ("entropy", "kl"),
     }
     steps = [row["step"] for row in rows]
     for axes, (label, names) in zip(panels.flat[1:], curves.items(), strict=True):
-        for name, line in zip(names, ("-", "--"), strict=False):
-            if rows[0][name] is not None:  # kl is null in a run without a reference model
-                axes.plot(steps, [row[name] for row in rows], line, label=name.replace("_", " "))
+        for name, line in zip(names, ("-", "--", "-.", ":"), strict=False):
+            # null: kl without a reference model, pairwise_accuracy where no group has a right and a wrong completion
+            values = [np.nan if row[name] is None else row[name] for row in rows]
+            if not np.isnan(values).all():
+                axes.plot(steps, values, line, label=CALLED.get(name, name.replace("_", " ")))
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0, top=1.02 if label.startswith("share") else None)
     for axes in panels.flat:

@@ -45,7 +45,9 @@ PICTURED = {
     "groups.png": "toy-study-report.json",
 }
 # Pictures of training runs, and their metrics.
-RUNS = {"learning.png": "learning-metrics.jsonl", "held-out.png": "held-out-metrics.jsonl"}
+RUNS = {"learning.png": "toy-main-job-metrics.jsonl", "held-out.png": "search-long-seed0-metrics.jsonl"}
+SICK = ("hacked", "collapsed", "truncated", "noise", "alike")  # docs/what-to-expect.md
+RUNS |= {f"sick-{name}.png": f"sick-{name}-metrics.jsonl" for name in SICK}
 
 
 def commands(name: str, number: int) -> list[list[str]]:

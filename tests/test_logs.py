@@ -252,9 +252,10 @@ def learning_figure(rows, tmp_path, monkeypatch):
 
 
 def test_a_run_is_drawn_as_curves_over_its_steps(tmp_path, monkeypatch):
-    names = ("answered", "truncated", "completion_tokens", "entropy")
-    paid = {"kl": None, "accuracy": 0.25}
+    names = ("answered", "truncated", "zero_std_groups", "completion_tokens", "entropy")
+    paid = {"kl": None, "accuracy": 0.25, "pairwise_accuracy": None}
     rows = [{"step": step, **paid, **{name: step * i for i, name in enumerate(names)}} for step in (3, 5)]
+    rows[1]["pairwise_accuracy"] = 0.75  # null in the first step: no pair
     rows[0] |= {"reward_mean": 0.5}
     rows[1] |= {"reward_mean": 1.0, "eval_accuracy": 0.25, "eval_pass@16": 0.75}  # a look at held-out problems
     figure = learning_figure(rows, tmp_path, monkeypatch)
@@ -264,7 +265,10 @@ def test_a_run_is_drawn_as_curves_over_its_steps(tmp_path, monkeypatch):
     shown = {
         label: (list(line.get_xdata()), list(line.get_ydata())) for label, line in lines.items() if label[0] != "_"
     }
-    expected = {name.replace("_", " "): ([3, 5], [3 * i, 5 * i]) for i, name in enumerate(names)}
+    steps, (nothing, pairs) = shown.pop("right is paid more")
+    assert steps == [3, 5] and nothing != nothing and pairs == 0.75
+    called = [name.replace("_", " ").replace("zero std groups", "groups alike") for name in names]
+    expected = {name: ([3, 5], [3 * i, 5 * i]) for i, name in enumerate(called)}
     # Dark: means over the steps so far, up to ten. No KL penalty, no curve of it.
     assert shown == {**expected, "accuracy": ([3, 5], [0.25, 0.25]), "reward": ([3, 5], [0.5, 0.75])}
     pale = [list(line.get_ydata()) for line in figure.axes[0].get_lines() if line.get_alpha()]
@@ -274,6 +278,7 @@ def test_a_run_is_drawn_as_curves_over_its_steps(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("rewards", "label"), [((7.25, 8.5), "reward (0 is 7.25, 1 is 8.5)"), ((-2, -2), None)])
 def test_a_reward_beyond_0_to_1_is_stretched_to_it_and_the_legend_says_from_what(tmp_path, monkeypatch, rewards, label):
     names = ("accuracy", "answered", "truncated", "completion_tokens", "entropy")
+    names += ("zero_std_groups", "pairwise_accuracy")
     rows = [{"step": i, "kl": 0.1, "reward_mean": r, **dict.fromkeys(names, 0.5)} for i, r in enumerate(rewards)]
     axes = learning_figure(rows, tmp_path, monkeypatch).axes[0]
     lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
@@ -285,15 +290,15 @@ def test_a_reward_beyond_0_to_1_is_stretched_to_it_and_the_legend_says_from_what
 
 
 def test_the_picture_says_where_reward_and_accuracy_part(tmp_path, monkeypatch):
-    rows = rows_of("toy-rpr-hacked-seed0")
+    rows = rows_of("sick-hacked")
     texts = [
         [text.get_text() for text in learning_figure(rows[:n], tmp_path, monkeypatch).axes[0].texts] for n in (20, 60)
     ]
-    assert texts == [[], ["hacked? reward up, accuracy down since step 18"]]
+    assert texts == [[], ["hacked? reward up, accuracy down since step 12"]]
 
 
 def test_a_picture_that_is_being_drawn_leaves_the_last_one_whole(tmp_path, monkeypatch):
-    path, rows = tmp_path / "learning.png", rows_of("toy-rpr-hacked-seed0")
+    path, rows = tmp_path / "learning.png", rows_of("sick-hacked")
     pictures.learning(rows[:5], path)
     before = path.read_bytes()
 
