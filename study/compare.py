@@ -116,7 +116,8 @@ def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: st
     """One panel of curves for each [title, name, name ...]; of: what is drawn, one of COLUMNS."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    size = (4.2 * columns, 3.9 * rows)  # inches; a third of the height is for the legends
+    alone = columns == 1
+    size = (6.0 if alone else 4.2 * columns, 3.9 * rows)  # inches; a third of the height is for the legends
     figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
