@@ -28,7 +28,7 @@ token). Compare with `python eval.py MODEL RUN`.
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -41,7 +41,7 @@ from generate import generate, stream
 from rewards import grade_rollouts
 from running import flags, models
 from running.files import BadInput, append_log
-from running.flags import flag, pick
+from running.flags import described, flag, pick
 from running.folder import check_folder, empty_folder, save_model, write_config
 from running.supervised import fit, response_tokens
 from running.train_flags import held_out_of
@@ -114,14 +114,16 @@ def distill(s: Settings) -> None:
             pairs = right_responses(*teacher, problems, s, number)
         if number == 0:
             empty_folder(run)
-            write_config(run, {}, asdict(s))
+            write_config(run, {}, described(s, complete))
         solved = len({i for i, _ in pairs})
         print(f"Round {number}: {len(pairs):,} responses to {solved:,} of {len(problems):,} problems.")
         documents = [(prompts[i], response_tokens(text, tokenizer)) for i, text in pairs]
         sizes = pick(s, "epochs documents_per_step micro_tokens")
         losses = fit(student, documents, optimizer, seed=s.seed + number, **sizes)
         append_log(run / "metrics.jsonl", *({"round": number, "loss": loss} for loss in losses))
-    save_model(run, student, adapted, optimizer, tokenizer, {**asdict(s), "eval_data": held_out_of(s.data)})
+    kept = described(s, complete)
+    kept["minreason"]["eval_data"] = held_out_of(s.data)
+    save_model(run, student, adapted, optimizer, tokenizer, kept)
 
 
 def encoded(problems: list, model, tokenizer, s: Settings) -> list[list[int]]:

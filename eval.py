@@ -39,7 +39,7 @@ from running.files import BadInput
 from running.flags import flag
 from running.folder import read_config
 from running.models import own_data, resolve_device
-from study import analysis, entropy, folder, page, perplexity, report, samples
+from study import analysis, entropy, folder, page, perplexity, report, samples, training
 from study.pictures import PICTURES
 
 # The paper's sampling (its section 3; n is 128 to 1,024 there). All problems and 16,384 tokens go with it, except on
@@ -170,6 +170,7 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     problems = data.load_problems(settings.data, "test", settings.limit)
     data.check_code_execution(problems, settings.allow_code_execution)
     teacher = perplexity.teacher_responses(problems, settings.teacher, number, solve)
+    runs = training.runs_of(settings.models)
 
     # What the files below call, with the settings bound once: load a model by its name; grade its samples.
     sampling = samples.Sampling(
@@ -198,7 +199,7 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
 
     # Count, put the counts through passk.py, and ask the models how likely they find the responses.
     tallies = analysis.count(entries, problems, n, out, number, valid is not None)
-    content = described | analysis.analyse(entries, tallies, problems, n, described["template"])
+    content = described | analysis.analyse(entries, tallies, problems, n, described["template"]) | {"runs": runs}
     shown = [record for tally in tallies.values() for record in tally.kept]  # on the page
     if settings.regrade:  # new verdicts do not change a perplexity
         writers = {*tallies, perplexity.TEACHER}

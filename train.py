@@ -28,7 +28,7 @@ Differs from the papers: nothing here is distributed, and there is one optimiser
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ from rewards import REWARDS, Graded, flip, grade_rollouts, reward
 from running import models
 from running.dry_run import dry_run
 from running.files import BadInput, append_log, read_log
-from running.flags import flag, pick
+from running.flags import described, flag, pick
 from running.folder import check_folder, empty_folder, load_state, save_model, save_state, write_config
 from running.logs import describe, in_one_line, progress, some_samples, stopwatch, warn
 from running.reward_models import load_reward_model
@@ -315,7 +315,7 @@ def train(settings: Settings, resume: bool) -> list[dict]:
     # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
     if first < settings.steps:
         forget(run)
-    write_config(run, {}, asdict(settings))
+    write_config(run, {}, described(settings, complete))
     print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
     warned = set()  # each warning comes once
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
@@ -339,7 +339,8 @@ def train(settings: Settings, resume: bool) -> list[dict]:
         # The state comes behind the logs: what a kill between the two leaves in them is cut off by --resume.
         if (number + 1) % SAVE_EVERY == 0 or last:
             save_state(run, number + 1, trained(parts))
-    save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, asdict(settings))
+    kept = described(settings, complete)
+    save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, kept)
     return rows
 
 

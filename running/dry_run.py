@@ -9,7 +9,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -19,7 +19,7 @@ import data
 import toy
 from engine.memory import free_memory
 from running import models, smollm2
-from running.flags import shown
+from running.flags import described, shown
 from running.roofline import machine_limits, seconds_at_the_limits
 from running.train_flags import complete
 
@@ -29,12 +29,10 @@ def dry_run(settings, prepare: Callable) -> None:
 
     prepare: train.prepare, which prints the memory and refuses what cannot work. Raises BadInput as it does.
     """
-    plain = type(settings)(model=settings.model, data=settings.data)
-    complete(plain)
-    flags, defaults = ({name: short(value) for name, value in asdict(s).items()} for s in (settings, plain))
-    changed = [name for name in flags if name != "run" and flags[name] != defaults[name]]
+    found = described(settings, complete)
+    flags, defaults = ({name: short(value) for name, value in part.items()} for part in found.values())
     print(f"Other than the defaults for --model {settings.model} --data {settings.data}:")
-    print("\n".join(f"  {shown(name)} {flags[name]} (default {defaults[name]})" for name in changed) or "  nothing")
+    print("\n".join(f"  {shown(name)} {flags[name]} (default {defaults[name]})" for name in defaults) or "  nothing")
     # A no-break space keeps a flag and its value on one line.
     every = "  ".join(f"{shown(name)}\xa0{value}" for name, value in flags.items() if value is not None)
     wrapped = textwrap.wrap(every, shutil.get_terminal_size().columns - 3, break_on_hyphens=False)

@@ -6,7 +6,8 @@ Each field of a settings class is a flag of the same name. `flag` declares its d
 
 import argparse
 import math
-from dataclasses import field, fields
+from collections.abc import Callable
+from dataclasses import asdict, field, fields
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -77,6 +78,21 @@ def parse(
     if recipe is not None and recipe not in recipes:
         raise BadInput(f"--recipe {recipe}: unknown; choose from {', '.join(recipes)}")
     return settings_class(**{**recipes.get(recipe, {}), **given}), set(given), on
+
+
+def described(settings, complete: Callable) -> dict:
+    """What config.json says of a run: its settings, and the defaults of those that have another value.
+
+    complete: fills in what was left open, as it did for these settings: many a default depends on the model. The
+    defaults are kept because a later version may have others.
+    """
+    plain = type(settings)(**pick(settings, "model data run"))  # these name the run and have no defaults to speak of
+    complete(plain)
+    found, defaults = asdict(settings), asdict(plain)
+    differing = [name for name in found if found[name] != defaults[name]]
+    if defaults["template"] is None:  # the tokenizer decides it later
+        differing = [name for name in differing if name != "template"]
+    return {"minreason": found, "minreason_defaults": {name: defaults[name] for name in differing}}
 
 
 def check(settings) -> None:

@@ -1,8 +1,9 @@
 """folder.py: what does a run leave behind, so that it can be read, loaded as a model, and gone on with?
 
-config.json (the architecture, and the settings under "minreason"), metrics.jsonl and samples.jsonl (a line at a time),
-state.pt (for --resume), and at the end the model as save_pretrained writes it. Every file is whole at any moment: it is
-written beside its place and moved there, or appended to by lines of which a cut one is left out.
+config.json (the architecture, the settings under "minreason", and the defaults of those that differ), metrics.jsonl and
+samples.jsonl (a line at a time), state.pt (for --resume), and at the end the model as save_pretrained writes it. Every
+file is whole at any moment: it is written beside its place and moved there, or appended to by lines of which a cut one
+is left out.
 """
 
 import json
@@ -43,12 +44,12 @@ def read_config(run: Path) -> dict:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def write_config(run: Path, architecture: dict, flags: dict) -> None:
-    """config.json: the flags of the run under "minreason", beside the architecture that save_pretrained wrote, if any.
+def write_config(run: Path, architecture: dict, described: dict) -> None:
+    """config.json: what `flags.described` gives, beside the architecture that save_pretrained wrote, if any.
 
     So the folder of a finished run loads with AutoModelForCausalLM as it is, and its config says what made it.
     """
-    replace_text(run / "config.json", json.dumps({**architecture, "minreason": flags}, indent=1))
+    replace_text(run / "config.json", json.dumps({**architecture, **described}, indent=1))
 
 
 def save_state(run: Path, steps: int, trained: list[tuple]) -> None:
@@ -84,7 +85,7 @@ def load_state(run: Path, trained: list[tuple], steps: int, with_study: bool) ->
     return state["steps"]
 
 
-def save_model(run: Path, policy, adapted, optimizer, tokenizer, flags: dict) -> None:
+def save_model(run: Path, policy, adapted, optimizer, tokenizer, described: dict) -> None:
     """The trained model, in float32, as save_pretrained writes it, moved into the run folder when it is complete.
 
     adapted: the peft model, or None; its adapters are merged. config.json comes last: once it names an architecture,
@@ -96,7 +97,7 @@ def save_model(run: Path, policy, adapted, optimizer, tokenizer, flags: dict) ->
         policy = adapted.merge_and_unload()
     policy.save_pretrained(run / "saving")
     tokenizer.save_pretrained(run / "saving")
-    write_config(run / "saving", read_config(run / "saving"), flags)
+    write_config(run / "saving", read_config(run / "saving"), described)
     for file in sorted((run / "saving").iterdir(), key=lambda file: file.name == "config.json"):
         os.replace(file, run / file.name)
     (run / "saving").rmdir()

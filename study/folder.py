@@ -162,25 +162,25 @@ def write_report(
     problems: list[Problem],
     shown: list[dict],
     review: int,
-    pictures: dict[str, Callable[[dict, Path], None]],
+    pictures: dict[str, Callable[[dict, Path], str]],
 ) -> None:
     """Write the files of a finished study, and only then move them to their places: a kill leaves nothing half-written.
 
     content: what report.json holds; shown: the records for the page; review: problems per model in review.md, 0 for no
-    such file; pictures: file name -> the function that draws it.
+    such file; pictures: file name -> the function that draws it and returns it as SVG.
     """
     new = out / UNFINISHED
     shutil.rmtree(new, ignore_errors=True)  # what a kill left
     new.mkdir()
     # Without it there is nothing to draw.
-    needs = {"groups.png": "groups", "coverage.png": "compared", "perplexity.png": "perplexity"}
-    for name, draw in pictures.items():
-        if content.get(needs.get(name, "models")):
-            draw(content, new / name)
+    needs = {"groups.png": content.get("groups"), "coverage.png": content["compared"]}
+    needs |= {"perplexity.png": content["perplexity"]}
+    needs |= {"training.png": [run for run in content["runs"].values() if run["traces"]]}
+    drawn = {name: draw(content, new / name) for name, draw in pictures.items() if needs.get(name, True)}
     if review:
         text = page.review(review, content, problems, read_samples(out))
         (new / "review.md").write_text(text, encoding="utf-8")
-    (new / "report.html").write_text(page.page(content, problems, shown, new), encoding="utf-8")
+    (new / "report.html").write_text(page.page(content, problems, shown, drawn), encoding="utf-8")
     (new / "report.json").write_text(json.dumps(content, indent=1))
     (new / "passk.json").write_text(json.dumps(only_counts(content), indent=1))
     for name in FILES:  # in their order: report.json last
@@ -199,6 +199,6 @@ def only_counts(content: dict) -> dict:
         for label, result in content["models"].items()
     }
     return {
-        **{name: value for name, value in content.items() if name not in ("compared", "perplexity", "groups")},
+        **{name: value for name, value in content.items() if name not in ("compared", "perplexity", "groups", "runs")},
         "models": models,
     }

@@ -1,9 +1,10 @@
 """pictures.py: what does a study, or a run, look like?
 
 Markers, line styles and hatching tell the models apart without colour, and in small print. Each function of a study
-takes `content`, what report.json holds, and writes a PNG; `learning` draws a training run.
+takes `content`, what report.json holds, writes a PNG, and returns the same as SVG; `learning` draws a training run.
 """
 
+import io
 import os
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from passk import BINS
 from running.logs import parted, window
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
+plt.rcParams["text.parse_math"] = False  # the name of a model may hold a dollar
 
 # The base is pale, the first trained model dark. The tenth model looks like the first.
 COLORS = ("#9ecae1", "#08519c", "#fdae6b", "#31a354", "#756bb1", "#636363", "#e377c2", "#bcbd22", "#8c564b")
 HATCHES = ("", "//", "..", "xx", "\\\\", "--", "oo", "||", "**")
 MARKERS = "osD^v*Xp<"
+# What is drawn of a training run: a column of metrics.jsonl -> the title of its panel. (loss: of distill.py's runs.)
+TRACES = {"accuracy": "accuracy", "reward_mean": "reward", "entropy": "entropy"}
+TRACES |= {"eval_accuracy": "held out: pass@1", "eval_pass@16": "held out: pass@16", "loss": "loss"}
 
 
 def short_names(labels) -> dict[str, str]:
@@ -27,13 +32,21 @@ def short_names(labels) -> dict[str, str]:
     return last if len(set(last.values())) == len(last) else {label: label for label in last}
 
 
-def save(figure, path: Path) -> None:
-    """Write the PNG, and free the figure's memory."""
+def save(figure, path: Path) -> str:
+    """Write the PNG, free the figure's memory, and return the figure as SVG. The same figure gives the same text.
+
+    The SVG has no background, and its letters are text: it takes the page's colour and font, and is found by a search.
+    Its ids hold a hash of what they name and of the file's name: two pictures on a page have none in common.
+    """
     figure.savefig(path, dpi=130)
+    drawn = io.StringIO()
+    with plt.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)
+    return drawn.getvalue()
 
 
-def pass_at_k(content: dict, path: Path) -> None:
+def pass_at_k(content: dict, path: Path) -> str:
     """Every model's curve: solid for correct answers, dashed for those with a valid chain.
 
     The bands are the intervals of the base and the first trained model; more bands would hide each other.
@@ -47,7 +60,7 @@ def pass_at_k(content: dict, path: Path) -> None:
     axes.set(xlabel="k (tries)", ylabel="pass@k")
     axes.set_title(f"{content['problems']} problems, {content['samples']} samples each")
     legend_above(figure, axes)
-    save(figure, path)
+    return save(figure, path)
 
 
 def legend_above(figure, axes) -> None:
@@ -80,7 +93,7 @@ def draw_curves(axes, ks: list[int], models: dict[str, dict], chance: dict | Non
     axes.grid(alpha=0.3)
 
 
-def by_group(content: dict, path: Path) -> None:
+def by_group(content: dict, path: Path) -> str:
     """The curves of pass@k on each group of problems apart, three panels in a row."""
     groups, ks = content["groups"], content["k"]
     rows = -(-len(groups) // 3)
@@ -96,10 +109,10 @@ def by_group(content: dict, path: Path) -> None:
     figure.supxlabel("k (tries)", fontsize=10)
     figure.supylabel("pass@k", fontsize=10)
     legend_above(figure, grid[0, 0])
-    save(figure, path)
+    return save(figure, path)
 
 
-def histogram(content: dict, path: Path) -> None:
+def histogram(content: dict, path: Path) -> str:
     """How many problems are solved never, seldom, always: the paper's Figure 5, a bar for each model in each bin."""
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     models, places, called = content["models"], np.arange(len(BINS)), short_names(content["models"])
@@ -114,10 +127,10 @@ def histogram(content: dict, path: Path) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     axes.legend(fontsize=9, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    save(figure, path)
+    return save(figure, path)
 
 
-def coverage(content: dict, path: Path) -> None:
+def coverage(content: dict, path: Path) -> str:
     """A bar for each model that is compared with the base: problems solved at least once, by whom."""
     called = short_names(content["models"])
     bars = [(called[label], pair["coverage_correct"]) for label, pair in content["compared"].items()]
@@ -151,10 +164,10 @@ def coverage(content: dict, path: Path) -> None:
     axes.invert_yaxis()
     axes.set(xlim=(0, content["problems"]), xlabel=f"problems solved in {content['samples']} tries by")
     axes.legend(fontsize=9, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False)
-    save(figure, path)
+    return save(figure, path)
 
 
-def perplexity(content: dict, path: Path) -> None:
+def perplexity(content: dict, path: Path) -> str:
     """A box plot for each writer and reader, over the problems' medians; the whiskers end at 5 % and 95 %."""
     rows, called = content["perplexity"], short_names(content["models"])
     figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.55 * len(rows)), layout="constrained")
@@ -182,7 +195,30 @@ def perplexity(content: dict, path: Path) -> None:
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set(xlabel="perplexity of a response, median of each problem")
     axes.grid(axis="x", alpha=0.3)
-    save(figure, path)
+    return save(figure, path)
+
+
+def training(content: dict, path: Path) -> str:
+    """How the models of the study were trained: a panel for each metric, with a line for each run over its steps."""
+    runs, called = content["runs"], short_names(content["models"])
+    shown = [name for name in TRACES if any(name in run["traces"] for run in runs.values())]
+    rows = -(-len(shown) // 3)
+    size = {"figsize": (6.4, 0.6 + 2.1 * rows), "layout": "constrained"}
+    figure, grid = plt.subplots(rows, min(3, len(shown)), squeeze=False, **size)
+    for axes in grid.flat[len(shown) :]:
+        axes.axis("off")
+    for axes, name in zip(grid.flat, shown, strict=False):
+        for i, label in enumerate(content["models"]):  # a model has the colour that it has in the other pictures
+            if label in runs and name in runs[label]["traces"]:
+                steps, values = runs[label]["traces"][name]
+                marker = MARKERS[i % 9] if len(steps) < 20 else None
+                axes.plot(steps, values, marker=marker, markersize=3.5, color=line_color(i), label=called[label])
+        axes.set_title(TRACES[name], fontsize=10)
+        axes.grid(alpha=0.3)
+    names = {text: line for axes in grid.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.supxlabel("step", fontsize=10)
+    figure.legend(names.values(), names, fontsize=9, ncols=2, loc="outside upper center", frameon=False)
+    return save(figure, path)
 
 
 # File name -> the function that draws it.
@@ -192,6 +228,7 @@ PICTURES = {
     "histogram.png": histogram,
     "coverage.png": coverage,
     "perplexity.png": perplexity,
+    "training.png": training,
 }
 
 

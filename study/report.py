@@ -25,6 +25,7 @@ class Table(NamedTuple):
     columns: list[str]  # the first one heads the rows' names
     rows: list[list[str]]
     picture: str | None = None  # the file that shows the same
+    words: tuple[str, ...] = ()  # of WORDS, that it is good to know here
 
 
 # --- how numbers and names are written ------------------------------------------------------------------------------
@@ -82,9 +83,13 @@ def solved_table(content: dict) -> Table:
         [name, *(f"{value:.3f}" for value in content["models"][model][f"pass_at_k_{kind}"])]
         for model, kind, name in named_curves(content)
     ]
+    words = ("pass@k", "base, trained")
+    if "pass_at_k_valid" in next(iter(content["models"].values())):
+        words += ("valid chain",)
     if chance := content.get("chance"):
+        words += (chance["name"],)
         rows.append([chance["name"], *(f"{value:.3f}" for value in chance["pass_at_k"])])
-    return Table("What is solved in k tries?", [note], k_columns(content), rows, "passk.png")
+    return Table("What is solved in k tries?", [note], k_columns(content), rows, "passk.png", words)
 
 
 def difference_table(content: dict, kind: str) -> Table:
@@ -116,7 +121,8 @@ def difference_table(content: dict, kind: str) -> Table:
     question = "Is the difference more than chance?"
     if kind == "valid":
         question = "And if lucky guesses do not count, only valid chains?"
-    return Table(question, notes, ["", *(called[model] for model in compared)], rows)
+    words = ("95 % interval", "overtakes") if kind == "correct" else ("valid chain", "95 % interval", "overtakes")
+    return Table(question, notes, ["", *(called[model] for model in compared)], rows, words=words)
 
 
 def group_table(content: dict) -> Table:
@@ -151,7 +157,8 @@ def group_table(content: dict) -> Table:
     if "perplexity" in shown:
         notes.append("Under the base: perplexity, and how likely it says this writer's right response word for word.")
     grid = [[name, *(cells.get(column, "") for column in shown)] for name, cells in rows]
-    return Table("Is it the same on easy and on hard problems?", notes, ["", *shown], grid, "groups.png")
+    words = ("lost, gained", "perplexity", "word for word") if "perplexity" in shown else ("lost, gained",)
+    return Table("Is it the same on easy and on hard problems?", notes, ["", *shown], grid, "groups.png", words)
 
 
 def histogram_table(content: dict) -> Table:
@@ -179,7 +186,7 @@ def coverage_table(content: dict) -> Table:
     rows = [[title, *(str(len(cells[cell])) for cells, _ in found)] for cell, title in CELLS.items()]
     note = f"Problems solved at least once in {content['samples']} tries (which ones: report.json)."
     columns = ["solved by", *(name for _, name in found)]
-    return Table("Which problems can only one of them solve?", [note], columns, rows, "coverage.png")
+    return Table("Which problems can only one of them solve?", [note], columns, rows, "coverage.png", ("coverage",))
 
 
 def gap_table(content: dict) -> Table:
@@ -194,7 +201,7 @@ def gap_table(content: dict) -> Table:
     if many < 256:
         note += " (The paper's has k = 256: with fewer samples it is smaller.)"
     columns = ["", f"base pass@{many}", "its own pass@1", "gap in points"]
-    return Table("How far is one try from the base's many?", [note], columns, rows)
+    return Table("How far is one try from the base's many?", [note], columns, rows, words=("sampling-efficiency gap",))
 
 
 def majority_table(content: dict) -> Table:
@@ -205,7 +212,9 @@ def majority_table(content: dict) -> Table:
         for model, result in content["models"].items()
     ]
     note = "How often the most frequent answer of k samples is right."
-    return Table("And if nobody tells which answer is right?", [note], k_columns(content), rows)
+    return Table(
+        "And if nobody tells which answer is right?", [note], k_columns(content), rows, words=("majority vote",)
+    )
 
 
 def perplexity_table(content: dict) -> Table:
@@ -222,7 +231,8 @@ def perplexity_table(content: dict) -> Table:
     notes = ["Perplexity of responses, at temperature 1: quartiles of the problems' medians."]
     notes.append("Word for word: how likely the reader says exactly that response, where it is a right one (median).")
     columns = ["", "25 %", "50 %", "75 %", "word for word"]
-    return Table("Could the base have said it?", notes, columns, rows, "perplexity.png")
+    words = ("perplexity", "A under B", "word for word", "teacher")
+    return Table("Could the base have said it?", notes, columns, rows, "perplexity.png", words)
 
 
 def variety_table(content: dict) -> Table:
@@ -240,7 +250,9 @@ def variety_table(content: dict) -> Table:
     which = "distribution at temperature 1" if content["temperature"] == 0 else "sampling distribution"
     notes = [f"Entropy of the {which}, nats per token; tokens of a completion; shares of the samples."]
     notes.append("Entropy ratio: to the base's. Where the temperature was chosen to make it 1, its error is seen here.")
-    return Table("How spread are the words?", notes, ["", *(key.replace("_", " ") for key in forms)], rows)
+    columns = ["", *(key.replace("_", " ") for key in forms)]
+    words = ("entropy", "temperature", "answered", "truncated")
+    return Table("How spread are the words?", notes, columns, rows, words=words)
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------

@@ -58,6 +58,10 @@ def base(tmp_path_factory):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Studies and runs without their pictures, which take longer to draw than a small study to sample."""
-    empty = {name: lambda content, path: path.write_bytes(b"") for name in evaluation.PICTURES}
-    monkeypatch.setattr(evaluation, "PICTURES", empty)
+
+    def empty(content, path):
+        path.write_bytes(b"")
+        return ""  # and no SVG on the page
+
+    monkeypatch.setattr(evaluation, "PICTURES", dict.fromkeys(evaluation.PICTURES, empty))
     monkeypatch.setattr(pictures, "learning", lambda rows, path: path.write_bytes(b""))

@@ -133,6 +133,7 @@ def test_the_solver_of_a_world_is_a_teacher(base, tmp_path, monkeypatch, capsys)
     assert "36 responses to 12 of 12 problems" in capsys.readouterr().out
     config = json.loads((tmp_path / "student" / "config.json").read_text())
     assert config["minreason"]["eval_data"] == "toy" and config["model_type"] == "qwen2"
+    assert config["minreason_defaults"] == {"samples": 16}  # all other flags have their defaults
 
 
 def test_defaults_depend_on_the_student(base):

@@ -259,6 +259,7 @@ def test_a_study_killed_again_and_again_is_the_study_never_killed(base, tmp_path
     assert study(f"{flags} --out {out}") == 0
     assert (out / "samples.jsonl.gz").read_bytes() == (tmp_path / "calm" / "samples.jsonl.gz").read_bytes()
     assert report(out) == report(tmp_path / "calm")
+    assert (out / "report.html").read_bytes() == (tmp_path / "calm" / "report.html").read_bytes()
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "calm").iterdir())
 
 
@@ -563,7 +564,7 @@ def test_a_report_of_fewer_models_leaves_nothing_of_the_last_one(base, sharper, 
     assert not (out / "perplexity.png").exists()
     assert report(out)["perplexity"] == []
     counted = json.loads((out / "passk.json").read_text())
-    assert set(report(out)) - set(counted) == {"compared", "perplexity", "groups"}
+    assert set(report(out)) - set(counted) == {"compared", "perplexity", "groups", "runs"}
     assert set(counted["models"][str(base)]) == {"template", "temperature"} | {
         f"{what}_{kind}" for what in ("counts", "pass_at_k") for kind in ("correct", "valid")
     } | {"counts_truncated"}

@@ -18,6 +18,7 @@ from recipes import RECIPES
 from rewards import REWARDS
 from running import dry_run
 from running.files import BadInput
+from running.flags import described
 from running.train_flags import complete, idle_on_policy, resumed, reward_weights
 from train import Settings, parse
 
@@ -45,6 +46,26 @@ def test_each_recipe_is_complete_and_names_what_exists(name, capsys, monkeypatch
     elif not name.startswith("toy"):
         assert f"model {settings.model} (about" in said
         assert HUB[settings.data][0] in said
+
+
+def test_the_config_of_a_run_holds_its_settings_and_the_defaults_of_those_that_differ():
+    def differing(*flags):
+        settings = completed(*flags)
+        found = described(settings, complete)
+        assert found["minreason"] == asdict(settings)
+        return found["minreason_defaults"]
+
+    assert differing() == {}
+    assert differing("--steps", "20", "--kl", "0.5", "--run", "x") == {"steps": 60, "kl": 0.005}
+    real = ("--model", "Qwen/Qwen2.5-1.5B", "--data", "math")  # which has other defaults than the toy
+    assert differing(*real) == {}
+    assert differing(*real, "--lr", "3e-4", "--template", "qa") == {"lr": 1e-6}  # the tokenizer decides on the template
+    assert differing("--algorithm", "dr_grpo") == {
+        "algorithm": "grpo",
+        "advantage": "group",
+        "loss_average": "sequence",
+        "kl": 0.005,
+    }
 
 
 # Intuitor, Table 7, its section 4 and its released settings; noisy rewards, as released. Column by column:

@@ -104,7 +104,9 @@ def test_a_run_leaves_its_settings_metrics_samples_pictures_and_a_model_that_loa
     monkeypatch.setattr(pictures, "learning", DRAW_LEARNING)
     assert train.main(arguments) == 0
     run = tmp_path / "run"
-    settings = json.loads((run / "config.json").read_text())["minreason"]
+    config = json.loads((run / "config.json").read_text())
+    settings = config["minreason"]
+    assert (config["minreason_defaults"]["steps"], config["model_type"]) == (60, "qwen2")
     assert (settings["steps"], settings["lr"], settings["template"], settings["kl"]) == (4, 1e-3, "plain", 0.005)
     rows = metrics(arguments)
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
@@ -645,6 +647,9 @@ def test_before_and_after_are_compared_in_the_run_folder(arguments, tmp_path, ca
     models = json.loads((tmp_path / "run" / "passk.json").read_text())["models"]
     assert list(models) == [arguments[1], str(tmp_path / "run")]
     assert "k=4" in capsys.readouterr().out
+    run = json.loads((tmp_path / "run" / "report.json").read_text())["runs"][str(tmp_path / "run")]
+    assert run["traces"]["accuracy"] == [[0, 1, 2, 3], [round(row["accuracy"], 6) for row in metrics(arguments)]]
+    assert (run["settings"]["steps"], run["defaults"]["steps"]) == (4, 60)
 
 
 def test_a_greedy_study_is_the_likeliest_completion_of_every_problem(arguments, tmp_path, capsys):
