@@ -18,6 +18,7 @@ than each wrong one. Best-of-n gives the most certain of n answers, which needs 
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from running.logs import pairwise_accuracy
 from running.models import context_room, end_tokens, load_model, own_data, resolve_device
 from study.pictures import save, short_names
 
+OTHER_SEED = re.compile(r"-seed[1-9]\d*$")
 ROWS, MICRO_TOKENS = 1536, 1024  # answers sampled at once; tokens of a pass
 
 
@@ -154,33 +156,34 @@ def table(content: dict) -> str:
 
 
 def picture(content: dict, path: Path) -> None:
-    """Histograms of the certainty of right and wrong answers, and best-of-n beside the vote."""
-    found = content["found"]
-    columns = min(3, len(found) + 1)
-    rows = -(-(len(found) + 1) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(4.4 * columns, 3.3 * rows), layout="constrained", squeeze=False)
-    for axes in grid.flat[len(found) + 1 :]:
+    """Histograms of the certainty of right and wrong answers, and best-of-n beside the vote.
+
+    Of each model its own answers, of runs with several seeds the first: more would say the same. The table has all.
+    """
+    drawn = {name: one for name, one in content["found"].items() if ", " not in name and not OTHER_SEED.search(name)}
+    columns = min(3, len(drawn) + 1)
+    rows = -(-(len(drawn) + 1) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(4.4 * columns, 3.4 * rows), layout="constrained", squeeze=False)
+    for axes in grid.flat[len(drawn) + 1 :]:
         axes.axis("off")
-    for axes, (name, one) in zip(grid.flat, found.items(), strict=False):
-        edges = np.linspace(*one["span"], 41)
-        for counts, label, color, line in zip(
-            one["histogram"], ("right", "wrong"), ("#08519c", "#e6550d"), ("-", "--"), strict=True
-        ):
+    ways = list(zip(("right", "wrong"), ("#08519c", "#e6550d"), ("-", "--"), strict=True))
+    best = grid.flat[len(drawn)]
+    for i, (name, one) in enumerate(drawn.items()):
+        axes, edges = grid.flat[i], np.linspace(*one["span"], 41)
+        for counts, (label, color, line) in zip(one["histogram"], ways, strict=True):
             look = {"color": color, "linestyle": line, "linewidth": 1.6}
             axes.stairs(np.array(counts) / max(1, sum(counts)), edges, label=label, **look)
-        within = "" if one["within"] is None else f", within {one['within']:+.2f}"
-        axes.set_title(f"{name}\nr {one['all']:+.2f}{within}", fontsize=10)
-        axes.set(xlabel="self-certainty, nats", ylabel="share of answers")
+        r = "no right answer" if one["within"] is None else f"r {one['all']:+.2f}, within {one['within']:+.2f}"
+        axes.set_title(f"{name}\n{r}", fontsize=10)
+        axes.set(xlabel="self-certainty, nats", ylabel="share of the right, of the wrong")
         axes.legend(fontsize=8)
-    last = grid.flat[len(found)]
-    for i, (name, one) in enumerate(found.items()):
-        last.plot(content["k"], one["best_of"], color=f"C{i}", marker="o", markersize=4, label=f"{name}: most certain")
-        if ", " not in name:  # a vote has no grader
-            last.plot(content["k"], one["vote"], color=f"C{i}", linestyle=":", label=f"{name}: vote")
-    last.set_xscale("log", base=2)
-    last.set_xticks(content["k"], [str(k) for k in content["k"]])
-    last.set(xlabel="n answers", ylabel="accuracy of the chosen answer", ylim=(0, 1.02), title="best of n")
-    last.legend(fontsize=7)
+        best.plot(content["k"], one["best_of"], color=f"C{i}", marker="o", markersize=4, label=name)
+        best.plot(content["k"], one["vote"], color=f"C{i}", linestyle=":")
+    best.set_xscale("log", base=2)
+    best.set_xticks(content["k"], [str(k) for k in content["k"]])
+    best.set(xlabel="n answers", ylabel="share right", ylim=(0, 1.02))
+    best.set_title("the most certain of n answers\n(dotted: their vote)", fontsize=10)
+    best.legend(fontsize=7)
     save(figure, path)
 
 

@@ -112,9 +112,10 @@ EXPERIMENTS = {
         "Intuitor model, .27.",
         ("intuitor-figure-8",),
         "toy",
-        of_recipes("toy-correct", "toy-self-certainty"),
+        of_recipes("toy-correct", "toy-self-certainty", "toy-self-certainty-hacked"),
         "--samples 32",
         "certainty",
+        seeds=2,
     ),
     "certainty-kl": Experiment(
         "the weight of the KL penalty under self-certainty",
