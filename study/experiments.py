@@ -73,6 +73,47 @@ EXPERIMENTS = {
         "--panel 'low entropy, likely tokens: accuracy and reward' toy-entropy toy-likelihood",
         "curves",
     ),
+    "controls": Experiment(
+        "how much of the difference between rewards is one of settings?",
+        "as `rewards`: Intuitor trains all of its rewards with the same settings.",
+        (),
+        "toy",
+        of_recipes("toy-rpr", "toy-self-certainty", "toy-correct", "toy-plurality")
+        | of_values("toy-careful-", "--lr 1.5e-4 --kl 0.5", {
+            name: f"--reward {name}" for name in ("correct", "plurality")
+        })
+        | of_values("toy-certainty-kl-", CERTAINTY, {"0.005": "--kl 0.005"})
+        | of_values("toy-eager-", "--recipe toy-rpr --lr 3e-4", {"rpr": "--kl 0.005"}),
+        "--panel 'all alike: rate 1.5e-4, KL 0.5' toy-careful-correct toy-careful-plurality toy-rpr toy-self-certainty "
+        "--panel 'all alike: rate 3e-4, KL 0.005' toy-correct toy-plurality toy-eager-rpr toy-certainty-kl-0.005",
+        "curves",
+        seeds=2,
+    ),
+    "search-rewards": Experiment(
+        "and in the search world, where one try in eight is right?",
+        "as `rewards`, `flips`.",
+        (),
+        "toy-search",
+        of_recipes(*(f"toy-search-{name}" for name in ["correct", "flip-0", "flip-40", "flip-50", "random"]))
+        | of_recipes("toy-search-plurality", "toy-search-self-certainty"),
+        "--panel 'an answer key, and noise' toy-search-correct toy-search-flip-0 toy-search-flip-40 toy-search-flip-50 "
+        "--panel 'no labels, and a coin' toy-search-plurality toy-search-self-certainty toy-search-random",
+        "curves",
+        seeds=1,
+    ),
+    "smollm2": Experiment(
+        "and a real language model, of 135 M parameters? Twenty minutes a run",
+        "as `rewards`.",
+        (),
+        "smollm2-warm",
+        of_recipes(*(f"smollm2-{name}" for name in ["correct", "flip-40", "plurality", "rpr", "self-certainty"]))
+        | of_values("smollm2-", "--recipe smollm2-self-certainty", {"format": "--reward format"}),
+        "--panel 'an answer key, without and with noise' smollm2-correct smollm2-flip-40 "
+        "--panel 'no labels' smollm2-self-certainty smollm2-plurality smollm2-rpr smollm2-format "
+        "--panel 'self-certainty: accuracy, reward' smollm2-self-certainty",
+        "curves",
+        seeds=2,
+    ),
     "weaker-base": Experiment(
         "and from a base model with half of the pretraining?",
         "Llama-3.2-3B-Base stays near 0 with self-certainty (version 3, appendix B.10).",

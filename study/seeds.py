@@ -27,7 +27,7 @@ from study.pictures import MARKERS, save
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
-KEPT = ("counts_correct", "counts_valid", "entropy", "seconds")  # of a model's result
+KEPT = ("counts_correct", "counts_valid", "entropy", "seconds", "perplexity")  # of a model's result
 COLORS = ("#08519c", "#e6550d", "#31a354", "#756bb1", "#636363", "#e377c2", "#8c564b", "#17becf")
 
 
@@ -54,7 +54,10 @@ def read(path: Path) -> dict:
         content = None
     if not isinstance(content, dict) or not {"models", "samples", "k"} <= content.keys() or len(content["models"]) < 2:
         raise BadInput(f"{path}: not the report.json of a study of a base model and others; make one by eval.py")
-    models = {}
+    models, base = {}, next(iter(content["models"]))
+    for one in content.get("perplexity") or []:  # of its responses under the base: the median of the problems' medians
+        if one["reader"] == base and one["writer"] in content["models"]:
+            content["models"][one["writer"]]["perplexity"] = float(np.median(list(one["problems"].values())))
     for label, result in content["models"].items():
         models[label] = {name: result[name] for name in KEPT if name in result}
         log = Path(label) / "metrics.jsonl"
@@ -86,7 +89,7 @@ def summaries(content: dict) -> dict[str, dict]:
     base, *trained = content["models"]
     base_curves, base_counts = mean_curves(content, [base]), np.array(content["models"][base]["counts_correct"])
     found = {base: {"pass_at_1": float(base_curves[:, 0].mean()), "pass_at_n": float(base_curves[:, -1].mean())}}
-    found[base] |= {"seeds": 1, "entropy": content["models"][base]["entropy"]}
+    found[base] |= {"seeds": 1, **{key: content["models"][base].get(key) for key in ("entropy", "perplexity")}}
     for name, labels in by_name(trained).items():
         curves, runs = mean_curves(content, labels), [content["models"][label] for label in labels]
         each = [np.array(run["counts_correct"]) for run in runs]
@@ -103,11 +106,15 @@ def summaries(content: dict) -> dict[str, dict]:
             "only_base": float(np.mean([len(one["base_only"]) for one in coverages])),
             "only_trained": float(np.mean([len(one["trained_only"]) for one in coverages])),
             "entropy": float(np.mean([run["entropy"] for run in runs])),
-            "seconds": float(np.mean([run["seconds"] for run in runs]))
-            if all("seconds" in run for run in runs)
-            else None,
+            "seconds": mean_of("seconds", runs),
+            "perplexity": mean_of("perplexity", runs),
         }
     return found
+
+
+def mean_of(key: str, runs: list[dict]) -> float | None:
+    """The mean over the runs; None where one lacks it."""
+    return float(np.mean([run[key] for run in runs])) if all(key in run for run in runs) else None
 
 
 def with_interval(differences: np.ndarray) -> list[float]:
@@ -117,10 +124,14 @@ def with_interval(differences: np.ndarray) -> list[float]:
 
 
 def table(content: dict, found: dict[str, dict]) -> str:
-    """The summaries for a reader. Seconds are relative to the first NAME's: runs of one machine can be compared."""
+    """The summaries for a reader.
+
+    Time is that of training, relative to the first NAME's: runs of one machine can be compared. Perplexity is the
+    base's, on the model's responses (limit of RLVR, section 4.1).
+    """
     n = content["samples"]
     titles = ["", "pass@1", "of the seeds", f"pass@{n}", "gain at 1", f"gain at {n}", "gap"]
-    titles += ["base only / this only", "entropy", "time"]
+    titles += ["base only / this only", "entropy", "time", "perplexity"]
     first, rows = next((one["seconds"] for one in found.values() if one.get("seconds")), None), []
     for name, one in found.items():
         row = [name, f"{one['pass_at_1']:.3f}", "", f"{one['pass_at_n']:.3f}"]
@@ -135,9 +146,10 @@ def table(content: dict, found: dict[str, dict]) -> str:
         else:
             row += ["", "", "", ""]
         row += [f"{one['entropy']:.3f}", f"{one['seconds'] / first:.2f}" if one.get("seconds") and first else ""]
+        row.append(f"{one['perplexity']:.3f}" if one.get("perplexity") else "")
         rows.append(row)
-    widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [titles, *rows]]
+    shown = [i for i in range(len(titles)) if not i or any(row[i] for row in rows)]  # no empty columns
+    lines = ["  ".join(row[i].ljust(max(len(r[i]) for r in [titles, *rows])) for i in shown) for row in [titles, *rows]]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -250,3 +250,22 @@ def test_valid_chains_are_compared_with_valid_chains(report):
 def test_seeds_at_temperatures_of_their_own_are_one_name():
     labels = ["runs/a-seed0 at T=1.41", "runs/a-seed1 at T=1.38", "runs/a-seed0"]
     assert seeds.by_name(labels) == {"a at the base's entropy": labels[:2], "a": labels[2:]}
+
+
+def test_the_perplexity_is_the_bases_on_what_each_model_wrote(report, capsys):
+    content = json.loads(report.read_text())
+    values = {"toy": [1.5, 1.1, 1.2], "runs/narrow-seed0": [1.3, 1.2, 9.0], "runs/narrow-seed1": [1.5, 1.5, 1.5]}
+    of_base = [
+        {"writer": writer, "reader": "toy", "problems": dict(enumerate(held))} for writer, held in values.items()
+    ]
+    own = {"writer": "runs/narrow-seed0", "reader": "runs/narrow-seed0", "problems": {"0": 7.0}}
+    content["perplexity"] = [*of_base, own, {"writer": "teacher", "reader": "toy", "problems": {"0": 8.0}}]
+    report.write_text(json.dumps(content))
+    assert seeds.main([str(report), "--out", "out"]) == 0
+    found = json.loads((report.parent / "out" / "seeds.json").read_text())["found"]
+    assert found["toy"]["perplexity"] == 1.2 and found["wide"]["perplexity"] is None
+    assert found["narrow"]["perplexity"] == pytest.approx((1.3 + 1.5) / 2)
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].endswith("perplexity") and table[1].endswith("1.200") and table[2].endswith("1.400")
+    assert seeds.main([str(report.parent / "out" / "seeds.json")]) == 0  # what it wrote, read again
+    assert capsys.readouterr().out.splitlines()[:4] == table[:4]
