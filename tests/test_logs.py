@@ -13,6 +13,7 @@ from generate import Rollouts
 from rewards import Graded
 from running.logs import describe, harmless, in_one_line, parted, progress, some_samples, stopwatch, warn
 from study import pictures
+from study.compare import stored
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -141,24 +142,31 @@ def test_noise_alone_hardly_ever_parts():
     assert wrong <= 2
 
 
-HACKED = ("toy-rpr-hacked", "toy-self-certainty-hacked", "control-rpr", "control-self-certainty")
-HEALTHY = ("toy-correct", "toy-plurality", "toy-rpr", "toy-self-certainty", "toy-flip-40", "toy-calibrate-65")
-HEALTHY += ("control-flip-0", "control-careful-self-certainty", "control-careful-rpr", "smollm2-self-certainty")
+STORED = {  # file of results/ -> its runs: those that were hacked, and healthy ones
+    "rewards": (
+        ("toy-rpr-hacked", "toy-self-certainty-hacked"),
+        ("toy-correct", "toy-plurality", "toy-rpr", "toy-self-certainty"),
+    ),
+    "certainty-kl": (("toy-certainty-kl-0", "toy-certainty-kl-0.005"), ("toy-certainty-kl-0.5",)),
+    "flips": ((), ("toy-flip-0", "toy-flip-20", "toy-flip-40")),
+    "reward-models": ((), ("toy-calibrate-65",)),
+    "smollm2": ((), ("smollm2-self-certainty", "smollm2-correct")),
+}
 
 
-@pytest.mark.parametrize("name", [*HACKED, *HEALTHY])
-def test_real_runs_part_where_they_were_hacked_and_nowhere_else(name):
-    """What was measured: the hacked runs of docs/results.md end with an accuracy of .33 or less."""
-    runs = [file.name.removesuffix("-metrics.jsonl") for file in RESULTS.glob(f"{name}-seed*-metrics.jsonl")]
-    assert runs
-    for run in runs:
-        rows = rows_of(run)
-        first = next((n - 1 for n in range(1, len(rows) + 1) if parted(rows[:n])), None)
-        if name in HEALTHY:
-            assert first is None, run
-        else:
-            assert 19 <= first <= 27, run
-            assert max(row["accuracy"] for row in rows[first:]) < max(row["accuracy"] for row in rows[:first])
+@pytest.mark.parametrize("file", STORED)
+def test_real_runs_part_where_they_were_hacked_and_nowhere_else(file):
+    """What was measured: the hacked runs of docs/results.md end with an accuracy near 0."""
+    hacked, healthy = STORED[file]
+    for name in hacked + healthy:
+        for seed, columns in enumerate(stored(RESULTS / f"{file}.json", name)):
+            rows = [{"step": i, **row} for i, row in enumerate(columns)]
+            first = next((n - 1 for n in range(1, len(rows) + 1) if parted(rows[:n])), None)
+            if name in healthy:
+                assert first is None, (name, seed)
+            else:
+                assert 19 <= first <= 45, (name, seed, first)
+                assert max(row["accuracy"] for row in rows[-5:]) < 0.2 < max(row["accuracy"] for row in rows[:first])
 
 
 def test_hacking_is_warned_about_with_what_went_up_and_what_went_down(capsys):
