@@ -104,7 +104,7 @@ EXPERIMENTS = {
     "smollm2": Experiment(
         "and a real language model, of 135 M parameters? Twenty minutes a run",
         "as `rewards`.",
-        (),
+        ("noisy-figure-15",),
         "smollm2-warm",
         of_recipes(*(f"smollm2-{name}" for name in ["correct", "flip-40", "plurality", "rpr", "self-certainty"]))
         | of_values("smollm2-", "--recipe smollm2-self-certainty", {"format": "--reward format"}),

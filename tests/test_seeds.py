@@ -209,7 +209,7 @@ def test_a_stored_result_is_shown_and_drawn_without_any_run(experiment, capsys):
 def test_all_draws_the_pictures_that_docs_has_and_no_others(experiment, monkeypatch, capsys):
     mine = {"mine": reproduce.EXPERIMENTS["mine"], "never-run": reproduce.EXPERIMENTS["mine"]}
     monkeypatch.setattr(reproduce, "EXPERIMENTS", mine)
-    monkeypatch.setattr(reproduce, "PICTURED", {"passk.png": "a-report.json"})
+    monkeypatch.setattr(reproduce, "PICTURED", dict.fromkeys(("passk.png", "coverage.png"), "a-report.json"))
     monkeypatch.setattr(reproduce, "RUNS", {"learning.png": "metrics.jsonl"})
 
     def draw(source, out):
@@ -218,10 +218,15 @@ def test_all_draws_the_pictures_that_docs_has_and_no_others(experiment, monkeypa
         return f"table of {source.name}"
 
     monkeypatch.setattr(reproduce.seeds, "write", draw)
-    monkeypatch.setitem(reproduce.pictures.PICTURES, "passk.png", lambda content, path: path.write_text(content["x"]))
+    for name in ("passk.png", "coverage.png"):
+        monkeypatch.setitem(
+            reproduce.pictures.PICTURES,
+            name,
+            lambda content, path: path.write_text(f"{content['x']} {[*content['models']]}"),
+        )
     monkeypatch.setattr(reproduce.pictures, "learning", lambda rows, path: path.write_text(str(rows)))
     for folder, file, text in [
-        ("results", "mine.json", "{}"), ("results", "a-report.json", '{"x": "study"}'),
+        ("results", "mine.json", "{}"), ("results", "a-report.json", '{"x": "study", "models": {"m": 1, "m at T=2": 2}}'),
         ("results", "metrics.jsonl", '{"step": 7}\n'), ("docs", "mine.png", "old"),
     ]:  # fmt: skip
         (experiment / folder).mkdir(exist_ok=True)
@@ -230,7 +235,12 @@ def test_all_draws_the_pictures_that_docs_has_and_no_others(experiment, monkeypa
     shown = capsys.readouterr().out
     assert "table of mine.json" in shown and shown.count("The paper: 42") == 1
     drawn = {path.name: path.read_text() for path in (experiment / "docs").iterdir()}
-    assert drawn == {"mine.png": "new", "passk.png": "study", "learning.png": "[{'step': 7}]"}
+    assert drawn == {
+        "mine.png": "new",
+        "passk.png": "study ['m', 'm at T=2']",
+        "coverage.png": "study ['m']",
+        "learning.png": "[{'step': 7}]",
+    }
 
 
 def test_valid_chains_are_compared_with_valid_chains(report):
