@@ -226,8 +226,9 @@ def test_all_draws_the_pictures_that_docs_has_and_no_others(experiment, monkeypa
         )
     monkeypatch.setattr(reproduce.pictures, "learning", lambda rows, path: path.write_text(str(rows)))
     for folder, file, text in [
-        ("results", "mine.json", "{}"), ("results", "a-report.json", '{"x": "study", "models": {"m": 1, "m at T=2": 2}}'),
-        ("results", "metrics.jsonl", '{"step": 7}\n'), ("docs", "mine.png", "old"),
+        ("results", "mine.json", "{}"), ("docs", "mine.png", "old"),
+        ("results", "a-report.json", '{"x": "study", "models": {"m": 1, "m at T=2": 2}}'),
+        ("results", "metrics.jsonl", '{"step": 7}\n'),
     ]:  # fmt: skip
         (experiment / folder).mkdir(exist_ok=True)
         (experiment / folder / file).write_text(text)
