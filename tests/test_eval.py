@@ -260,6 +260,7 @@ def stopped(request, monkeypatch):
 
     def interrupted(flags: str, *place) -> None:
         with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: hash(place))  # as another process each time
             for owner, name, dying in dying_at(*place, die):
                 patch.setattr(owner, name, dying)
             with pytest.raises(KeyboardInterrupt):

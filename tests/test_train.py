@@ -436,36 +436,39 @@ def test_the_reference_stays_the_starting_model(arguments, base, monkeypatch):
 
 @pytest.fixture(scope="session")
 def reward_model(base, tmp_path_factory):
-    """A reward model of the toy, out of the small base model."""
-    model, tokenizer = toy_reward_model.train_reward_model(base, 0.55, 0)
-    folder = tmp_path_factory.mktemp("reward-model")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """A reward model of the toy, out of the small base model, which looks at 100 pairs instead of 500."""
+    folder, pairs = tmp_path_factory.mktemp("reward-model"), toy_reward_model.pairs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy_reward_model, "pairs", lambda rng, number, split: pairs(rng, min(number, 100), split))
+        for part in toy_reward_model.train_reward_model(base, 0.55, 0):
+            part.save_pretrained(folder)
     return folder
 
 
-def test_a_reward_model_is_trained_to_the_accuracy_that_was_asked_for(base, reward_model):
-    model, tokenizer = load_reward_model(str(reward_model))
-    texts = [text for pair in toy_reward_model.pairs(random.Random(1), 500, "test") for text in pair]
-    scores = reward_model_scores(model, tokenizer, [""] * 1000, texts).reshape(500, 2)
-    accuracy = pairwise_accuracy(scores, torch.tensor([[True, False]] * 500))
-    assert 0.55 <= accuracy < 0.75
-    assert model.config.pairwise_accuracy == pytest.approx(accuracy, abs=0.1)  # of other pairs
+def check_of_itself(model, tokenizer, number: int) -> None:
+    """Good enough at the first `number` pairs; what it says of itself is the share of the next four times as many."""
+
+    def ranked(pairs) -> torch.Tensor:
+        texts = [text for pair in pairs for text in pair]
+        return reward_model_scores(model, tokenizer, [""] * len(texts), texts).reshape(-1, 2)  # right, wrong
+
+    rng = random.Random(1)
+    looked_at, *fresh = (toy_reward_model.pairs(rng, number, "test") for _ in range(5))
+    assert 0.55 <= pairwise_accuracy(ranked(looked_at), torch.tensor([[True, False]] * number)) < 0.75
+    later = ranked([pair for pairs in fresh for pair in pairs])
+    assert model.config.pairwise_accuracy == pytest.approx((later[:, 0] > later[:, 1]).float().mean().item(), abs=1e-3)
     assert model.config.problem_type == "regression"
+
+
+def test_a_reward_model_is_trained_to_the_accuracy_that_was_asked_for(base, reward_model):
+    check_of_itself(*load_reward_model(str(reward_model)), 100)
     with pytest.raises(ValueError, match="no further"):
         toy_reward_model.train_reward_model(base, 0.99, 0, most=1)
 
 
 @pytest.mark.slow
-def test_what_a_reward_model_says_of_itself_was_measured_on_pairs_that_did_not_choose_it(reward_model):
-    """They are those that the same random numbers give next."""
-    model, tokenizer = load_reward_model(str(reward_model))
-    rng = random.Random(1)
-    _, *fresh = (toy_reward_model.pairs(rng, 500, "test") for _ in range(5))
-    texts = [text for pairs in fresh for pair in pairs for text in pair]
-    scores = reward_model_scores(model, tokenizer, [""] * 4000, texts).reshape(2000, 2)
-    later = (scores[:, 0] > scores[:, 1]).float().mean().item()
-    assert model.config.pairwise_accuracy == pytest.approx(later, abs=1e-3)
+def test_a_reward_model_looks_at_500_pairs_and_at_2000_new_ones(base):
+    check_of_itself(*toy_reward_model.train_reward_model(base, 0.55, 0), 500)
 
 
 def test_several_rewards_are_paid_at_once_each_by_its_weight(arguments, reward_model):
@@ -718,27 +721,29 @@ def test_settings_stay_in_the_programs():
                 assert not modules & {"train", "eval", "distill", "bench"}, f"{path} imports a program"
 
 
-def test_looks_at_held_out_problems_while_training(base, tmp_path, no_pictures, monkeypatch):
+def test_looks_at_held_out_problems_while_training(arguments, base, tmp_path):
     """A look is pass@1 and pass@16 of the policy before that step, and the checkpoint is that policy."""
-    flags = f"--model {base} --data toy --eval-data toy --prompts-per-step 4 --rollouts-per-prompt 4 --lr 1e-3"
-    flags += f" --max-new-tokens 30 --eval-samples 0 --eval-limit 6 --steps 5 --run {tmp_path / 'run'}"
-    assert train.main([*flags.split(), "--eval-every", "2", "--keep-checkpoints"]) == 0
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert ["eval_accuracy" in row for row in rows] == [True, False, True, False, True]
-    problems = data.load_problems("toy", "test", 6)
-    for number in (0, 2, 4):
+    held_out = arguments[arguments.index("--data") + 1]
+    looks = ["--eval-data", held_out, "--eval-limit", "6", "--eval-every", "2", "--keep-checkpoints"]
+    assert train.main([*arguments, *looks]) == 0
+    rows = metrics(arguments)
+    assert ["eval_accuracy" in row for row in rows] == [True, False, True, False]
+    problems = data.load_problems(held_out, "test", 6)
+    for number in (0, 2):
         policy, tokenizer = train.models.load_model(str(tmp_path / "run" / f"checkpoint-{number}"))
         right = []
-        for first in (0, 4):  # four problems at a time, as in a step
-            asked = problems[first : first + 4]
+        for first in (0, 2, 4):  # two problems at a time: 32 rows, as in a step
+            asked = problems[first : first + 2]
             prompts = [data.encode_prompt(problem, tokenizer, "plain") for problem in asked]
             eos = train.models.end_tokens(policy, tokenizer)
             rollouts = generate(policy, prompts, 16, 30, eos_ids=eos, generator=stream(0, "held-out", first))
             texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rollouts.completions()]
             right += [f"\\boxed{{{asked[i // 16].answer}}}" in text for i, text in enumerate(texts)]
         counts = [sum(right[i : i + 16]) for i in range(0, 96, 16)]
+        assert 5 < sum(counts) < 91
         assert rows[number]["eval_accuracy"] == pytest.approx(sum(counts) / 96)
         assert rows[number]["eval_pass@16"] == pytest.approx(sum(count > 0 for count in counts) / 6)
+    assert rows[0]["grad_norm"] > 0  # so that the policy after the first step is another one
     before = [weight.clone() for weight in train.models.load_model(str(base))[0].parameters()]
     kept = [train.models.load_model(str(tmp_path / "run" / f"checkpoint-{n}"))[0].parameters() for n in (0, 2)]
     assert [all(map(torch.equal, before, weights)) for weights in kept] == [True, False]
