@@ -35,6 +35,13 @@ def tiny_model(kind: str, **changes):
     return GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, initializer_range=0.3, **sizes)).eval()
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    """Say that pytest.ini leaves out the long tests, and how to run them."""
+    left_out = [test for test in terminalreporter.stats.get("deselected", []) if test.get_closest_marker("slow")]
+    if left_out and config.getoption("markexpr") == "not slow":
+        terminalreporter.write_line(f'Long tests left out: {len(left_out)}. With them: python -m pytest -q -m ""')
+
+
 @pytest.fixture(params=["qwen2", "gpt2"])
 def policy(request):
     return tiny_model(request.param)

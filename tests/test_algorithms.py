@@ -372,15 +372,33 @@ def test_an_algorithm_is_a_set_of_flags_and_a_flag_beside_it_wins(name, run, tmp
     assert ("value_loss" in rows[0]) == (name == "ppo")
 
 
-def test_a_penalty_in_the_reward_holds_the_policy_where_it_was(run, monkeypatch):
-    references, update = [], train.update
-    monkeypatch.setattr(train, "update", lambda policy, ref, *rest, **flags: references.append(ref) or update(
-        policy, ref, *rest, **flags))  # fmt: skip
-    rows = {kl: run(f"--algorithm rloo --steps 8 --kl {kl}", f"kl-{kl}") for kl in (0, 1e-6, 5)}
-    free, held = (rows[kl][-1]["kl"] for kl in (1e-6, 5))
-    assert free > 0.02 and abs(held) < free / 2  # k1, nats a token: the same unit, whatever the weight
-    assert rows[1e-6][0]["kl"] == pytest.approx(0, abs=1e-5) and rows[0][0]["kl"] is None
-    assert set(references) == {None}  # and it is not in the loss a second time
+def test_a_penalty_in_the_reward_costs_each_token_how_far_it_has_moved(run, base, monkeypatch):
+    """The weight times k1: the log-probability that the policy gives to a token, minus the starting model's."""
+    costs, expected, start = [], [], train.models.load_model(str(base))[0]
+    compare, update = train.advantages_of, train.update
+
+    def comparing(*args, cost, **more):
+        costs.append(cost)
+        return compare(*args, cost=cost, **more)
+
+    def updating(policy, reference, optimizer, rollouts, *rest, **flags):
+        assert reference is None  # and it is not in the loss a second time
+        logps = [model(rollouts.token_ids).logits[:, :-1].log_softmax(-1) for model in (policy, start)]
+        moved = (logps[0] - logps[1]).gather(-1, rollouts.token_ids[:, 1:, None])[..., 0]
+        expected.append(torch.nn.functional.pad(moved, (1, 0)).detach() * rollouts.mask)
+        masks.append(rollouts.mask)
+        return update(policy, reference, optimizer, rollouts, *rest, **flags)
+
+    masks = []
+    monkeypatch.setattr(train, "update", updating)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "advantages_of", comparing)
+        rows = run("--algorithm rloo --steps 3 --kl 5")
+    for row, cost, moved, mask in zip(rows, costs, expected, masks, strict=True):
+        torch.testing.assert_close(cost * mask, 5 * moved, rtol=1e-3, atol=1e-4)
+        assert row["kl"] == pytest.approx((moved.sum() / mask.sum()).item(), abs=1e-5)  # whatever the weight
+    assert not expected[0].abs().max() > 1e-4 and expected[2].abs().max() > 0.05
+    assert run("--algorithm rloo --steps 1 --kl 0", "free")[0]["kl"] is None
 
 
 def test_dynamic_sampling_trains_on_other_groups_and_logs_what_was_sampled_first(run, monkeypatch):
@@ -478,9 +496,9 @@ def test_while_the_critic_warms_up_the_policy_stays(run, tmp_path, base):
 
 
 def test_a_resumed_ppo_run_has_the_critic_that_it_had(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "SAVE_EVERY", 2)
-    whole = run("--algorithm ppo --steps 4", "whole")
-    run("--algorithm ppo --steps 2", "cut")
-    resumed = run("--steps 4 --resume", "cut")
+    monkeypatch.setattr(train, "SAVE_EVERY", 1)
+    whole = run("--algorithm ppo --steps 3", "whole")
+    run("--algorithm ppo --steps 1", "cut")
+    resumed = run("--steps 3 --resume", "cut")
     timeless = [{k: v for k, v in row.items() if "second" not in k} for row in whole]
     assert [{k: v for k, v in row.items() if "second" not in k} for row in resumed] == timeless

@@ -15,7 +15,7 @@ from running.timing import compare, peak_memory
 def small(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "SIZES", {"small": (32, 48, 2, 4, 2)})
     monkeypatch.setattr(bench, "VOCABULARY", 40_000)
-    flags = "--model small --repeats 1 --prompts 3 --group 2 --prompt-tokens 8 --new-tokens 5 --head-tokens 1000"
+    flags = "--model small --repeats 1 --prompts 3 --group 2 --prompt-tokens 8 --new-tokens 5 --head-tokens 400"
     return [*flags.split(), "--device", "cpu", "--out", str(tmp_path / "bench.json")]
 
 
@@ -27,7 +27,7 @@ def test_the_parts_run_and_are_written_down(small, tmp_path, capsys):
     assert results["rollouts"]["tokens"] == [3 * 2 * 5]
     assert results["head"]["gradient_error"] < 1e-5
     memory = {name: way["peak_bytes"] for name, way in results["head"]["ways"].items()}
-    assert memory["HeadLogps"] < memory["log_softmax"]
+    assert memory["HeadLogps"] < 0.7 * memory["log_softmax"]
     assert "skipped" in results["step"]
     for line in ("rollouts: model.generate", "head: log_softmax", "step: skipped"):
         assert line in shown
@@ -89,6 +89,8 @@ def test_bad_flags_are_one_clear_line(flags, said, capsys):
 
 
 def test_agreement_is_zero_in_float32_and_sees_a_sampler_that_errs(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "VOCABULARY", 4000)
+
     def found(*more) -> dict:
         assert bench.main([*small, "--parts", "agreement", *more]) == 0
         return json.loads((tmp_path / "bench.json").read_text())["results"]["agreement"]["passes"]

@@ -845,7 +845,7 @@ def test_a_long_problem_is_cut_on_the_page_and_the_chosen_records_keep_their_ord
 def test_a_large_study_stays_under_five_megabytes_and_leaves_no_problem_out(finished, svgs):
     content = content_of(finished)
     models = list(content["models"])
-    records = [record(m, i, j, tokens=60) for m in models for i in range(180) for j in range(64)]
+    records = [record(m, i, j, tokens=60) for m in models for i in range(180) for j in range(24)]
     for result in content["models"].values():
         result["counts_correct"] = [1] * 180
     text = page.page(content, [Problem("1+1=", "2")] * 180, records, svgs)

