@@ -163,19 +163,17 @@ def parse(argv: list[str] | None) -> Settings:
     return flags.parse(Settings, argv, "compare.py", "Training runs side by side.")[0]
 
 
-def compare(settings: Settings) -> str:
-    """Draw the picture, and keep its curves beside it; returns the table. Raises BadInput."""
-    flags.check(settings)
-    names = [name for _, *names in settings.panel or [] for name in names]
+def compare(panel: list[list[str]] | None, of: str, source: str | None, out: str) -> str:
+    """Draw the picture, and keep its curves beside it; returns the table. Takes the flags. Raises BadInput."""
+    names = [name for _, *names in panel or [] for name in names]
     if not names:
         raise BadInput("--panel: needed is a title and names of runs, such as --panel accuracy toy-correct")
-    source, out = settings.source and Path(settings.source), Path(settings.out)
-    runs = {name: stored(source, name) if source else metrics_of(name) for name in names}
+    runs = {name: stored(Path(source), name) if source else metrics_of(name) for name in names}
     try:
-        picture(settings.panel, runs, settings.out, settings.of)
-        store(runs, out.with_suffix(".json"))
+        picture(panel, runs, out, of)
+        store(runs, Path(out).with_suffix(".json"))
     except (OSError, ValueError) as error:  # no such folder, no such format
-        raise BadInput(f"--out {settings.out}: {error}; give a .png") from None
+        raise BadInput(f"--out {out}: {error}; give a .png") from None
     return table(runs)
 
 
@@ -183,7 +181,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
     settings = parse(argv)
     try:
-        print(compare(settings))
+        flags.check(settings)
+        print(compare(**vars(settings)))
     except BadInput as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return 2

@@ -113,7 +113,7 @@ def shown(name: str, source: Path, out: Path) -> str:
     if kind == "certainty":
         return certainty.write(source, out)
     given = [*shlex.split(EXPERIMENTS[name].study), "--source", str(source), "--out", str(out / "curves.png")]
-    return compare.compare(compare.parse(given))
+    return compare.compare(**vars(compare.parse(given)))
 
 
 def beside_the_paper(name: str, table: str) -> str:

@@ -31,7 +31,7 @@ from running.flags import shown
 from running.logs import pairwise_accuracy
 from running.models import add_lora
 from running.reward_models import load_reward_model, reward_model_scores
-from study import compare, pictures, reproduce, samples, seeds
+from study import certainty, compare, pictures, reproduce, samples, seeds
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -677,7 +677,7 @@ def test_a_greedy_study_is_the_likeliest_completion_of_every_problem(arguments, 
 def test_every_command_in_the_readme_and_docs_parses_and_every_metric_is_explained():
     text = "\n".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
     programs = {"train.py": train, "eval.py": evaluation, "bench.py": bench, "distill.py": distill}
-    programs |= {f"-m study.{module.__name__[6:]}": module for module in (compare, reproduce, seeds)}
+    programs |= {f"-m study.{module.__name__[6:]}": module for module in (certainty, compare, reproduce, seeds)}
     commands = [
         (program, flags)
         for program, flags in re.findall(
@@ -695,6 +695,8 @@ def test_every_command_in_the_readme_and_docs_parses_and_every_metric_is_explain
         "--overwrite",
         "--dry-run",
         "--list",
+        "--stored",
+        "--all",
         "--panel",
         "--no-deps",
     }  # the last one is pip's
@@ -715,7 +717,7 @@ def test_settings_stay_in_the_programs():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 names = {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
-                assert "settings" not in names or path.name == "compare.py", f"{path}: {node.name}"
+                assert "settings" not in names, f"{path}: {node.name}"
             if isinstance(node, ast.Import | ast.ImportFrom):
                 modules = {getattr(node, "module", None), *(alias.name for alias in node.names)}
                 assert not modules & {"train", "eval", "distill", "bench"}, f"{path} imports a program"
