@@ -46,8 +46,8 @@ PICTURED = {
 }
 # Pictures of training runs, and their metrics.
 RUNS = {"learning.png": "toy-main-job-metrics.jsonl", "held-out.png": "search-long-seed0-metrics.jsonl"}
-SICK = ("hacked", "collapsed", "truncated", "noise", "alike")  # docs/what-to-expect.md
-RUNS |= {f"sick-{name}.png": f"sick-{name}-metrics.jsonl" for name in SICK}
+SICK = (f"sick-{name}" for name in ("hacked", "collapsed", "truncated", "noise", "alike"))  # docs/what-to-expect.md
+RUNS |= {f"{name}.png": f"{name}-metrics.jsonl" for name in ("healthy", *SICK)}
 
 
 def commands(name: str, number: int) -> list[list[str]]:
