@@ -236,11 +236,11 @@ def bench_head(policy, tokenizer, *, head_tokens, repeats, device) -> dict:
 def bench_agreement(policy, tokenizer, *, prompts, group, prompt_tokens, new_tokens, micro_tokens, device) -> dict:
     """Whether sampling and training compute what they should, and need the memory that was planned."""
     batch = make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens)
-    sizes = {"prompts": batch, "group": group, "T": new_tokens, "device": device}
+    sizes = {"prompts": batch, "group": group, "T": new_tokens}
     found = {"passes": agreement.of_passes(policy, micro_tokens=micro_tokens, **sizes)}
     if device != "cpu":
         found["recorded"] = agreement.of_samplers(policy, **sizes)
-        found["memory"] = agreement.of_the_plan(policy, micro_tokens=micro_tokens, **sizes)
+        found["memory"] = agreement.of_the_plan(policy, micro_tokens=micro_tokens, device=device, **sizes)
     return found
 
 

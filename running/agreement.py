@@ -17,7 +17,7 @@ from grpo import log_probabilities, token_logps, update
 from running.timing import peak_memory
 
 
-def of_samplers(policy, prompts: list, group: int, T: int, device: str) -> dict:
+def of_samplers(policy, prompts: list, group: int, T: int) -> dict:
     """Samples of recorded steps (CUDA graphs) against steps that run as they are: one random number a token, so alike.
 
     equal_rows: the share of rows with the same tokens. gap: the mean difference of their log-probabilities, nats, over
@@ -35,7 +35,7 @@ def of_samplers(policy, prompts: list, group: int, T: int, device: str) -> dict:
     return {"equal_rows": same.all(1).float().mean().item(), "compared_tokens": int(mask.sum()), "gap": gap.item()}
 
 
-def of_passes(policy, prompts: list, group: int, T: int, micro_tokens: int, device: str) -> dict:
+def of_passes(policy, prompts: list, group: int, T: int, micro_tokens: int) -> dict:
     """The sampler, the training pass and its gradient, each against the same weights in float32.
 
     gap_*: mean difference of log-probabilities, nats a token. gradient_error: ||g - g32|| / ||g32|| of the gradient of

@@ -47,16 +47,16 @@ ROWS, MICRO_TOKENS = 1536, 1024  # answers sampled at once; tokens of a pass
 # --- statistics -----------------------------------------------------------------------------------------------------
 
 
-def mann_whitney(right: np.ndarray, wrong: np.ndarray) -> tuple[float, float, float]:
+def mann_whitney(right: np.ndarray, wrong: np.ndarray) -> tuple[float | None, ...]:
     """(U, p, r) of two samples: is `right` larger than `wrong`? Mann and Whitney (1947), p one-sided.
 
     U counts the pairs in which right is larger, ties half. Without a difference it is normal to a good approximation
     from some 20 values on, with mean nm/2 and variance nm/12 ((N + 1) - sum(t^3 - t) / (N (N - 1))), t the sizes of the
-    ties among all N values. Where one sample is empty: nan.
+    ties among all N values. Where one sample is empty: None.
     """
     n, m = len(right), len(wrong)
     if not n * m:
-        return (math.nan,) * 3
+        return (None,) * 3
     ordered = np.sort(wrong)
     U = float((np.searchsorted(ordered, right, "left") + np.searchsorted(ordered, right, "right")).sum() / 2)
     N, ties = n + m, np.unique(np.concatenate([right, wrong]), return_counts=True)[1]
@@ -148,9 +148,10 @@ def table(content: dict) -> str:
     head = f"{'answers of, graded by':<{width}}  right   r all  r within  p (first)"
     lines = [head + "".join(f"  best of {k:<2}" for k in shown[1:]) + f"  vote of {shown[-1]}"]
     for name, one in content["found"].items():
-        within = "     -" if one["within"] is None else f"{one['within']:+6.2f}"
+        numbers = [(one["all"], "+.2f"), (one["within"], "+.2f"), (one["p"], ".1e")]
+        r, within, p = (f"{value:{form}}" if value is not None else "-" for value, form in numbers)
         best = "".join(f"{one['best_of'][ks.index(k)]:>12.3f}" for k in shown[1:])
-        line = f"{name:<{width}}  {one['accuracy']:.3f}  {one['all']:+6.2f}    {within}  {one['p']:>9.1e}"
+        line = f"{name:<{width}}  {one['accuracy']:.3f}  {r:>6}  {within:>8}  {p:>9}"
         lines.append(f"{line}{best}{one['vote'][ks.index(shown[-1])]:>12.3f}")
     return "\n".join(lines)
 
@@ -205,14 +206,13 @@ class Settings:
     out: str = flag("runs/certainty", "folder for certainty.json and certainty.png")
 
 
-def found_in(s: Settings) -> Iterator[tuple[str, dict]]:
-    """(whose answers and by whom graded, its summary). Raises BadInput."""
+def found_in(s: Settings, ks: list[int]) -> Iterator[tuple[str, dict]]:
+    """(whose answers and by whom graded, its summary), for each n of best-of-n in ks. Raises BadInput."""
     device, dtype = resolve_device(s.device, "auto")
     if not (source := s.data or own_data(s.models[0])):
         raise BadInput(f"--data: needed, as {s.models[0]} has no problems of its own")
     problems = data.load_problems(source, "test", s.limit)
-    ks, names = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= s.samples], short_names(s.models)
-    base = None
+    names, base = short_names(s.models), None
     for model in s.models:
         policy, tokenizer = load_model(model, device, dtype)
         template = data.default_template(tokenizer, problems[0].kind)
@@ -229,9 +229,9 @@ def write(source: Path, out: Path) -> str:
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
         shown = table(content)
-        picture(content, out / "certainty.png")
     except (OSError, ValueError, KeyError, TypeError):
         raise BadInput(f"{source}: not a certainty.json; make one by python -m study.certainty") from None
+    picture(content, out / "certainty.png")
     return shown
 
 
@@ -245,12 +245,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = parse(argv)
         flags.check(settings)
-        found = dict(found_in(settings))
-        out = Path(settings.out)
+        ks, out = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= settings.samples], Path(settings.out)
+        content = {"samples": settings.samples, "k": ks, "found": dict(found_in(settings, ks))}
         out.mkdir(parents=True, exist_ok=True)
-        ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= settings.samples]
-        content = {"samples": settings.samples, "problems": settings.limit, "k": ks, "found": found}
-        (out / "certainty.json").write_text(json.dumps(content) + "\n")
+        (out / "certainty.json").write_text(json.dumps(content, allow_nan=False) + "\n")
         print(write(out / "certainty.json", out))
     except BadInput as error:
         print(f"study.certainty: {error}", file=sys.stderr)

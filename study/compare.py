@@ -5,10 +5,11 @@
 A name stands for all its seeds: the run folders runs/NAME-seed*/, or what the JSON of --source holds, which is written
 beside every picture. Prints one table, and draws a panel of curves for each --panel: the mean over the seeds, and a
 band from the lowest to the highest. A panel whose title ends in "reward" shows the reward too, scaled to run from 0 at
-its start to 1 at its highest: there one sees the reward rise while the accuracy, dashed, falls.
+its start to 1 at the highest of its seeds: there one sees the reward rise while the accuracy, dashed, falls.
 """
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -37,8 +38,8 @@ SMOOTH = 5  # steps: each point of a curve is a mean over so many
 # --- numbers --------------------------------------------------------------------------------------------------------
 
 
-def metrics_of(name: str) -> list[list[dict]]:
-    """The rows of metrics.jsonl of every seed of a run, [seeds][steps].
+def metrics_of(name: str, number: int | None = None) -> list[list[dict]]:
+    """The rows of metrics.jsonl of every seed of a run, or of the seeds below a number: [seeds][steps].
 
     Raises BadInput for a name without runs, for seeds of different lengths, and for runs without a metric that is
     needed here.
@@ -46,6 +47,8 @@ def metrics_of(name: str) -> list[list[dict]]:
     if has_magic(name) or "/" in name:
         raise BadInput(f"{name}: give the name of a run without its folder and seed, such as toy-correct")
     files = sorted(glob(f"runs/{name}-seed*/metrics.jsonl")) or sorted(glob(f"results/{name}-seed*-metrics.jsonl"))
+    if number:
+        files = [file for file in files if int(re.search(r"-seed(\d+)", file)[1]) < number]
     if not files:
         raise BadInput(f"{name}: no runs/{name}-seed*/metrics.jsonl and no results/{name}-seed*-metrics.jsonl")
     runs = [read_log(Path(file)) for file in files]
@@ -133,7 +136,7 @@ def picture(panels: list[list[str]], runs: dict[str, list[list[dict]]], path: st
                 curve(axes, values, color=color, label=f"{name}: {of}", linestyle="--")
             else:  # line styles tell the runs apart without colour
                 curve(axes, values, color=color, label=name, linestyle=("-", "--", "-.", ":")[i % 4])
-        axes.set(title=title, xlabel="step", ylim=(0, 1.02 if of == "accuracy" else None))
+        axes.set(title=title, xlabel="step", ylim=(None if of == "reward" else 0, 1.02 if of == "accuracy" else None))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     for axes in grid[:, 0]:
@@ -154,24 +157,26 @@ class Settings:
         None, "a title, and the runs to draw under it", type=str, nargs="+", action="append", metavar="TITLE NAME"
     )
     of: str = flag("accuracy", "what is drawn", choices=tuple(COLUMNS))
+    seeds: int | None = flag(None, "of each run, from 0 on; default all that there are", least=1)
     source: str | None = flag(None, "a .json that was written beside a picture, in place of run folders")
     out: str = flag("compare.png", "the picture; a .json with its curves comes beside it")
 
 
 def parse(argv: list[str] | None) -> Settings:
     """The command line."""
-    return flags.parse(Settings, argv, "compare.py", "Training runs side by side.")[0]
+    return flags.parse(Settings, argv, "study.compare", "Training runs side by side.")[0]
 
 
-def compare(panel: list[list[str]] | None, of: str, source: str | None, out: str) -> str:
+def compare(panel: list[list[str]] | None, of: str, seeds: int | None, source: str | None, out: str) -> str:
     """Draw the picture, and keep its curves beside it; returns the table. Takes the flags. Raises BadInput."""
     names = [name for _, *names in panel or [] for name in names]
     if not names:
         raise BadInput("--panel: needed is a title and names of runs, such as --panel accuracy toy-correct")
-    runs = {name: stored(Path(source), name) if source else metrics_of(name) for name in names}
+    runs = {name: stored(Path(source), name) if source else metrics_of(name, seeds) for name in names}
     try:
         picture(panel, runs, out, of)
-        store(runs, Path(out).with_suffix(".json"))
+        if not source:
+            store(runs, Path(out).with_suffix(".json"))
     except (OSError, ValueError) as error:  # no such folder, no such format
         raise BadInput(f"--out {out}: {error}; give a .png") from None
     return table(runs)
@@ -184,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         flags.check(settings)
         print(compare(**vars(settings)))
     except BadInput as error:
-        print(f"compare.py: {error}", file=sys.stderr)
+        print(f"study.compare: {error}", file=sys.stderr)
         return 2
     print(f"Picture: {settings.out}")
     return 0

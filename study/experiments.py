@@ -38,7 +38,7 @@ def of_algorithms(prefix: str, flags_of_all: str, names) -> dict[str, str]:
 
 
 def of_values(prefix: str, command: str, values: dict) -> dict[str, str]:
-    """A run for each value of a flag: {"NAME's end": flags}."""
+    """A run for each value of a flag. values: {end of the run's name: its flags}."""
     return {f"{prefix}{end}": f"train.py {command} {flags} --eval-samples 0" for end, flags in values.items()}
 
 
@@ -117,7 +117,7 @@ EXPERIMENTS = {
     "weaker-base": Experiment(
         "and from a base model with half of the pretraining?",
         "Llama-3.2-3B-Base stays near 0 with self-certainty (version 3, appendix B.10).",
-        ("intuitor-appendix-b10",),
+        ("intuitor-v3-appendix-b10",),
         "toy-weak",
         {
             f"toy-weak-{name}": f"train.py --recipe toy-{name} --model toy-weak --eval-samples 0"
@@ -125,6 +125,7 @@ EXPERIMENTS = {
         },
         "--panel 'a weaker base model' toy-weak-correct toy-weak-plurality toy-weak-rpr toy-weak-self-certainty",
         "curves",
+        seeds=2,
     ),
     "lengths": Experiment(
         "how long do the completions get?",
@@ -146,6 +147,7 @@ EXPERIMENTS = {
         }),
         "--panel 'certainty: accuracy and reward' toy-certainty-online toy-certainty-offline",
         "curves",
+        seeds=2,
     ),  # fmt: skip
     "certainty": Experiment(
         "is certainty higher on right answers, and does the most certain of n answers win?",
@@ -167,6 +169,7 @@ EXPERIMENTS = {
         "--panel 'self-certainty: accuracy and reward' toy-certainty-kl-0 toy-certainty-kl-0.005 "
         "toy-certainty-kl-0.05 toy-certainty-kl-0.5",
         "curves",
+        seeds=2,
     ),
     "group-size": Experiment(
         "rollouts per prompt under self-certainty, 256 rollouts in all",
@@ -179,6 +182,7 @@ EXPERIMENTS = {
         "--panel 'rollouts per prompt' toy-certainty-rollouts-4 toy-certainty-rollouts-8 toy-certainty-rollouts-16 "
         "toy-certainty-rollouts-32",
         "curves",
+        seeds=2,
     ),  # fmt: skip
     # --- noisy rewards
     "flips": Experiment(
@@ -203,6 +207,7 @@ EXPERIMENTS = {
         "--panel 'reward models' toy-reward-model-65 toy-reward-model-75 toy-reward-model-85 "
         "--panel 'the same, calibrated' toy-calibrate-65 toy-calibrate-75 toy-calibrate-85",
         "curves",
+        seeds=2,
     ),
     "calibration-weight": Experiment(
         "how much of the phrases should calibration add? The 65 % model",

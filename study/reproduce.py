@@ -14,6 +14,7 @@ in runs/EXPERIMENT; what the papers found is printed beside it.
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -37,12 +38,13 @@ WRITTEN = {
     "curves": ("curves.json", {"curves.png": ""}),
     "certainty": ("certainty.json", {"certainty.png": ""}),
 }
-# Pictures of whole studies in docs/, and the reports that they are drawn from.
+# Pictures of whole studies in docs/: what is drawn, from which report, without which models (they would crowd it).
 PICTURED = {
-    "passk.png": "toy-search-study-report.json",
-    "coverage.png": "toy-search-study-report.json",
-    "histogram.png": "toy-search-study-report.json",
-    "groups.png": "toy-study-report.json",
+    "passk.png": ("passk.png", "toy-search-study-report.json", "$^"),
+    "coverage.png": ("coverage.png", "toy-search-study-report.json", " at T="),
+    "histogram.png": ("histogram.png", "toy-search-study-report.json", " at T="),
+    "groups.png": ("groups.png", "toy-study-report.json", "$^"),
+    "smollm2-passk.png": ("passk.png", "smollm2-study-report.json", "flip-40-seed1"),
 }
 # Pictures of training runs, and their metrics.
 RUNS = {"learning.png": "toy-main-job-metrics.jsonl", "held-out.png": "search-long-seed0-metrics.jsonl"}
@@ -68,7 +70,7 @@ def study_command(name: str, number: int) -> list[str]:
     experiment, out = EXPERIMENTS[name], f"runs/{name}"
     given = shlex.split(experiment.study)
     if experiment.kind == "curves":
-        return ["-m", "study.compare", *given, "--out", f"{out}/curves.png"]
+        return ["-m", "study.compare", *given, "--seeds", str(number), "--out", f"{out}/curves.png"]
     folders = [f"runs/{run}-seed{seed}" for run in experiment.runs for seed in range(number)]
     folders = [f"{folder}/checkpoint-{step}" for step in experiment.checkpoints for folder in folders] + folders
     program = ["-m", "study.certainty"] if experiment.kind == "certainty" else ["eval.py"]
@@ -90,7 +92,7 @@ def reproduce(name: str, number: int, jobs: int) -> str:
     """All of an experiment; returns the table. Raises BadInput."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     left = commands(name, number)
-    # The base model is made once, before several runs ask for it at the same time.
+    # The base model is made once, before several runs make it at the same time. (They may: the first one counts.)
     if left and jobs > 1:
         make = f"import running.models; running.models.load_model({EXPERIMENTS[name].base!r})"
         run(["-c", make], os.cpu_count() or 1, quiet=False)
@@ -139,12 +141,12 @@ def redraw_all() -> None:
     for name in EXPERIMENTS:
         if (STORED / f"{name}.json").is_file():
             print(beside_the_paper(name, redraw(name)), end="\n\n\n")
-    for picture, report in PICTURED.items():
+    for picture, (drawn, report, without) in PICTURED.items():
         content = json.loads((STORED / report).read_text())
-        if picture != "passk.png":  # the models at other temperatures would crowd it
-            for part in ("models", "compared"):
-                content[part] = {label: one for label, one in content.get(part, {}).items() if " at T=" not in label}
-        pictures.PICTURES[picture](content, DOCS / picture)
+        for part in ("models", "compared"):
+            held = content.get(part, {}).items()
+            content[part] = {label: one for label, one in held if not re.search(without, label)}
+        pictures.PICTURES[drawn](content, DOCS / picture)
     for picture, metrics in RUNS.items():
         pictures.learning(read_log(STORED / metrics), DOCS / picture)
 
@@ -190,6 +192,8 @@ def main(argv: list[str] | None = None) -> int:
             print(listed())
             return 0
         if "all" in on:
+            if "dry_run" in on:
+                raise BadInput("--dry-run: --all runs nothing, it draws what is in results/; leave one of them out")
             redraw_all()
             return 0
         if chosen.experiment not in NAMES:

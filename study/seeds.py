@@ -85,7 +85,7 @@ def mean_curves(content: dict, labels: list[str]) -> np.ndarray:
 
 
 def summaries(content: dict) -> dict[str, dict]:
-    """What is said of each NAME: numbers, and pairs of numbers for intervals. Points are hundredths."""
+    """What is said of each NAME: numbers, and for gains and gaps (in points) triples with their interval."""
     base, *trained = content["models"]
     base_curves, base_counts = mean_curves(content, [base]), np.array(content["models"][base]["counts_correct"])
     found = {base: {"pass_at_1": float(base_curves[:, 0].mean()), "pass_at_n": float(base_curves[:, -1].mean())}}

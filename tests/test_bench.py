@@ -111,7 +111,7 @@ def test_agreement_is_zero_in_float32_and_sees_a_sampler_that_errs(small, tmp_pa
 
 def test_two_samplers_agree_up_to_the_first_token_that_differs(qwen2, monkeypatch):
     prompts = [[1, 2, 3], [4, 5]]
-    found = agreement.of_samplers(qwen2, prompts, 3, 6, "cpu")
+    found = agreement.of_samplers(qwen2, prompts, 3, 6)
     assert found == {"equal_rows": 1.0, "compared_tokens": 2 * 3 * 6, "gap": 0.0}
     sample, calls = agreement.generate, []
 
@@ -124,6 +124,6 @@ def test_two_samplers_agree_up_to_the_first_token_that_differs(qwen2, monkeypatc
         return rollouts
 
     monkeypatch.setattr(agreement, "generate", other_second_time)
-    found = agreement.of_samplers(qwen2, prompts, 3, 6, "cpu")
+    found = agreement.of_samplers(qwen2, prompts, 3, 6)
     assert found["equal_rows"] == pytest.approx(5 / 6) and found["compared_tokens"] == 5 * 6 + 1
     assert found["gap"] == pytest.approx(1 / 31)

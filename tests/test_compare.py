@@ -1,4 +1,4 @@
-"""compare.py: runs side by side, in numbers that can be checked by hand."""
+"""study.compare: runs side by side, in numbers that can be checked by hand."""
 
 import json
 
@@ -92,7 +92,7 @@ def test_bad_input(names, runs, capsys):
     assert compare.main(["--panel", "title", *names]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
-    assert error[0].startswith(f"compare.py: {names[0] if names else '--panel'}")
+    assert error[0].startswith(f"study.compare: {names[0] if names else '--panel'}")
     assert not (runs / "compare.png").exists()
 
 
@@ -112,7 +112,7 @@ def test_what_is_written_beside_a_picture_gives_the_same_table_again(runs, capsy
     assert compare.main([*panels, "--source", "a.json", "--out", "b.png"]) == 0
     assert capsys.readouterr().out.splitlines()[:3] == first and (runs / "b.png").stat().st_size > 10_000
     assert compare.main(["--panel", "x", "nosuch", "--source", "a.json"]) == 2
-    assert capsys.readouterr().err.startswith("compare.py: --source a.json: holds no curves of nosuch")
+    assert capsys.readouterr().err.startswith("study.compare: --source a.json: holds no curves of nosuch")
 
 
 def test_another_metric_can_be_drawn(runs, monkeypatch):
@@ -121,3 +121,8 @@ def test_another_metric_can_be_drawn(runs, monkeypatch):
     monkeypatch.setattr(compare.plt.Axes, "legend", lambda *arguments, **named: None)
     assert compare.main(["--of", "tokens", "--panel", "length", "hacked"]) == 0
     assert shown[0].tolist() == [[9.0] * 10]
+
+
+def test_fewer_seeds_than_there_are_can_be_asked_for(runs, capsys):
+    assert compare.main(["--panel", "learns", "good", "--seeds", "2"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-2:] == ["0.90", "0.70"]  # and not seed 10

@@ -209,7 +209,10 @@ def test_a_stored_result_is_shown_and_drawn_without_any_run(experiment, capsys):
 def test_all_draws_the_pictures_that_docs_has_and_no_others(experiment, monkeypatch, capsys):
     mine = {"mine": reproduce.EXPERIMENTS["mine"], "never-run": reproduce.EXPERIMENTS["mine"]}
     monkeypatch.setattr(reproduce, "EXPERIMENTS", mine)
-    monkeypatch.setattr(reproduce, "PICTURED", dict.fromkeys(("passk.png", "coverage.png"), "a-report.json"))
+    monkeypatch.setattr(reproduce, "PICTURED", {
+        "passk.png": ("passk.png", "a-report.json", "$^"),
+        "mine-coverage.png": ("coverage.png", "a-report.json", " at T="),
+    })  # fmt: skip
     monkeypatch.setattr(reproduce, "RUNS", {"learning.png": "metrics.jsonl"})
 
     def draw(source, out):
@@ -234,12 +237,13 @@ def test_all_draws_the_pictures_that_docs_has_and_no_others(experiment, monkeypa
         (experiment / folder / file).write_text(text)
     assert reproduce.main(["--all"]) == 0
     shown = capsys.readouterr().out
+    assert reproduce.main(["--all", "--dry-run"]) == 2
     assert "table of mine.json" in shown and shown.count("The paper: 42") == 1
     drawn = {path.name: path.read_text() for path in (experiment / "docs").iterdir()}
     assert drawn == {
         "mine.png": "new",
         "passk.png": "study ['m', 'm at T=2']",
-        "coverage.png": "study ['m']",
+        "mine-coverage.png": "study ['m']",
         "learning.png": "[{'step': 7}]",
     }
 
