@@ -43,6 +43,7 @@ from running import flags, models
 from running.files import BadInput, append_log
 from running.flags import described, flag, pick
 from running.folder import check_folder, empty_folder, save_model, write_config
+from running.stopping import program
 from running.supervised import fit, response_tokens
 from running.train_flags import held_out_of
 from study.perplexity import read_teacher
@@ -210,4 +211,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -39,6 +39,7 @@ from running.files import BadInput
 from running.flags import flag
 from running.folder import read_config
 from running.models import own_data, resolve_device
+from running.stopping import program
 from study import analysis, entropy, folder, page, perplexity, report, samples, training
 from study.pictures import PICTURES
 
@@ -255,4 +256,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

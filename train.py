@@ -55,6 +55,7 @@ from running.flags import described, flag, pick
 from running.folder import check_folder, empty_folder, load_state, save_model, save_state, write_config
 from running.logs import describe, in_one_line, progress, some_samples, stopwatch, warn
 from running.reward_models import load_reward_model
+from running.stopping import Stopped, between_steps, program
 from running.train_flags import (
     check_looks,
     complete,
@@ -301,10 +302,10 @@ def reward_inputs(key: tuple, graded: Graded, parts: Parts, s: Settings) -> dict
 # --- the run --------------------------------------------------------------------------------------------------------
 
 
-def train(settings: Settings, resume: bool) -> list[dict]:
+def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[dict]:
     """All steps of the run, and the trained model in its folder; returns the rows of metrics.jsonl.
 
-    Raises BadInput before anything is written.
+    Raises BadInput before anything is written, and Stopped behind a step in which asked_to_stop() named a signal.
     """
     parts, run, first, rows = prepare(settings), Path(settings.run), 0, []
     if resume:
@@ -337,8 +338,11 @@ def train(settings: Settings, resume: bool) -> list[dict]:
             bar.write(in_one_line(samples[0]))
             pictures.learning(rows, run / "learning.png")
         # The state comes behind the logs: what a kill between the two leaves in them is cut off by --resume.
-        if (number + 1) % SAVE_EVERY == 0 or last:
+        signal = asked_to_stop()
+        if (number + 1) % SAVE_EVERY == 0 or last or signal:
             save_state(run, number + 1, trained(parts))
+        if signal:
+            raise Stopped(number + 1, signal)
     kept = described(settings, complete)
     save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, kept)
     return rows
@@ -456,7 +460,7 @@ def parse(argv: list[str] | None) -> tuple[Settings, set[str], set[str]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 for bad input, which is said in one line."""
+    """Run the command line; returns the exit code: 0, 2 for bad input, which is said in one line, or 128 + a signal."""
     try:
         settings, given, switches = parse(argv)
         complete(settings)
@@ -473,7 +477,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"Yours: {yours or 'nothing yet; python -m exercises shows what there is to do'}")
         if idle := idle_on_policy(settings):
             print(f"note: {idle}: no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
-        rows = train(settings, "resume" in switches)
+        with between_steps() as asked:
+            rows = train(settings, "resume" in switches, asked)
         if study_is_due(settings):
             before_and_after(settings)
         else:
@@ -481,6 +486,10 @@ def main(argv: list[str] | None = None) -> int:
     except BadInput as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        on = f"python train.py --run {settings.run} --resume"
+        print(f"train.py: stopped before step {stopped.step}, and nothing is lost; go on by {on}", file=sys.stderr)
+        return stopped.code
     first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
     print(f"Accuracy on training problems: {first:.2f} in the first step, {last:.2f} in the last.")
     print(f"In {settings.run}: the model, metrics.jsonl, learning.png, samples.jsonl (read what it says).")
@@ -488,4 +497,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

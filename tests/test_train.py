@@ -9,6 +9,7 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import toy
 import train
 from engine import head, memory
 from generate import generate, stream
-from running import toy_reward_model
+from running import stopping, toy_reward_model
 from running.flags import shown
 from running.logs import pairwise_accuracy
 from running.models import add_lora
@@ -158,6 +159,43 @@ def test_a_run_resumed_is_bit_for_bit_the_run_never_interrupted(arguments, tmp_p
     assert torch.equal(weights(tmp_path / "run"), whole)
     timeless = [{k: v for k, v in row.items() if "second" not in k} for row in metrics(arguments)]
     assert timeless == [{k: v for k, v in row.items() if "second" not in k} for row in expected]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_run_behind_its_step_and_nothing_is_lost(arguments, tmp_path, monkeypatch, capsys, number):
+    assert train.main(arguments) == 0
+    whole, expected = weights(tmp_path / "run"), metrics(arguments)
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+    def struck_in_step_1(rows, warned):
+        if rows[-1]["step"] == 1:
+            os.kill(os.getpid(), number)
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "warn", struck_in_step_1)
+        assert train.main([*arguments, "--overwrite"]) == 128 + number
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("train.py: stopped before step 2") and said.endswith(f"--run {tmp_path / 'run'} --resume")
+    assert [row["step"] for row in metrics(arguments)] == [0, 1]
+    assert train.main([*arguments, "--resume"]) == 0
+    assert torch.equal(weights(tmp_path / "run"), whole)
+    assert [row["accuracy"] for row in metrics(arguments)] == [row["accuracy"] for row in expected]
+
+
+def test_a_second_ctrl_c_ends_it_at_once(arguments, monkeypatch, capsys):
+    def struck_twice(rows, warned):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(train, "warn", struck_twice)
+    monkeypatch.setattr("sys.argv", ["some/where/train.py"])
+    capsys.readouterr()
+    assert stopping.program(lambda: train.main(arguments)) == 130
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("train.py: stopped; --resume")
+    assert stopping.program(lambda: 7) == 7
 
 
 def test_a_run_killed_after_its_last_step_can_still_be_finished(arguments, tmp_path, monkeypatch):
