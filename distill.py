@@ -42,7 +42,7 @@ from rewards import grade_rollouts
 from running import flags, models
 from running.files import BadInput, append_log
 from running.flags import described, flag, pick
-from running.folder import check_folder, empty_folder, save_model, write_config
+from running.folder import alone, check_folder, empty_folder, save_model, write_config
 from running.stopping import program
 from running.supervised import fit, response_tokens
 from running.train_flags import held_out_of
@@ -201,7 +201,8 @@ def main(argv: list[str] | None = None) -> int:
         settings, _, switches = parse(argv)
         complete(settings)
         check_folder(Path(settings.run), "overwrite" in switches, "")
-        distill(settings)
+        with alone(Path(settings.run), "--run"):
+            distill(settings)
     except BadInput as error:
         print(f"distill.py: {error}", file=sys.stderr)
         return 2

@@ -29,6 +29,7 @@ import argparse
 import dataclasses
 import re
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,7 @@ import toy
 from running import flags
 from running.files import BadInput
 from running.flags import flag
-from running.folder import read_config
+from running.folder import alone, read_config
 from running.models import own_data, resolve_device
 from running.stopping import program
 from study import analysis, entropy, folder, page, perplexity, report, samples, training
@@ -241,7 +242,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
     try:
         settings = parse(argv)
-        content = run(settings)
+        # Shards may share a folder: each writes parts of its own.
+        with nullcontext() if settings.shard[1] > 1 else alone(Path(settings.out), "--out"):
+            content = run(settings)
     except BadInput as error:
         print(f"eval.py: {error}", file=sys.stderr)
         return 2

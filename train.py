@@ -52,7 +52,7 @@ from running import models
 from running.dry_run import dry_run
 from running.files import BadInput, append_log, read_log
 from running.flags import described, flag, pick
-from running.folder import check_folder, empty_folder, load_state, save_model, save_state, write_config
+from running.folder import alone, check_folder, empty_folder, load_state, save_model, save_state, write_config
 from running.logs import describe, in_one_line, progress, some_samples, stopwatch, warn
 from running.reward_models import load_reward_model
 from running.stopping import Stopped, between_steps, program
@@ -477,12 +477,13 @@ def main(argv: list[str] | None = None) -> int:
             print(f"Yours: {yours or 'nothing yet; python -m exercises shows what there is to do'}")
         if idle := idle_on_policy(settings):
             print(f"note: {idle}: no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
-        with between_steps() as asked:
-            rows = train(settings, "resume" in switches, asked)
-        if study_is_due(settings):
-            before_and_after(settings)
-        else:
-            print(f"Not compared on held-out problems: python eval.py {settings.model} {settings.run} --data FILE")
+        with alone(Path(settings.run), "--run"):
+            with between_steps() as asked:
+                rows = train(settings, "resume" in switches, asked)
+            if study_is_due(settings):
+                before_and_after(settings)
+            else:
+                print(f"Not compared on held-out problems: python eval.py {settings.model} {settings.run} --data FILE")
     except BadInput as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2

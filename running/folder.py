@@ -9,12 +9,19 @@ is left out.
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from engine.masters import write_back
 from running.files import BadInput, read_log, replace_text
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def check_folder(
@@ -29,13 +36,47 @@ def check_folder(
         raise BadInput(f"--run {run}: holds a run already; {resume}delete it by --overwrite, or give another folder")
 
 
-def empty_folder(run: Path) -> None:
-    """Make the run folder, without what was in it. Raises BadInput."""
-    shutil.rmtree(run, ignore_errors=True)
+@contextmanager
+def alone(folder: Path, flag: str) -> Iterator[None]:
+    """Hold a folder, which is made if it is not there, against a second process. Raises BadInput if another holds it.
+
+    The lock is the system's, on the folder itself: it leaves no file behind, and ends with the process, however that
+    ends. Windows has none. What was made here and stayed empty goes again.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        run.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{flag} {folder}: cannot be made a folder ({error.strerror})") from None
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        hold(descriptor, f"{flag} {folder}")
+        yield
+    finally:
+        if fcntl:
+            os.close(descriptor)
+        with suppress(OSError):  # the first that is not empty
+            for path in made:
+                path.rmdir()
+
+
+def hold(descriptor: int | None, name: str) -> None:
+    """Lock an open folder. name: its flag and itself, for BadInput if another process holds it."""
+    try:
+        if fcntl:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BadInput(f"{name}: another process is at work in it; wait for its end, or give another") from None
+
+
+def empty_folder(run: Path) -> None:
+    """Make the run folder, without what was in it. It stays the same folder: `alone` holds it. Raises BadInput."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--run {run}: cannot be made a folder ({error.strerror})") from None
+    for path in run.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def read_config(run: Path) -> dict:

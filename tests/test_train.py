@@ -29,6 +29,7 @@ from engine import head, memory
 from generate import generate, stream
 from running import stopping, toy_reward_model
 from running.flags import shown
+from running.folder import alone
 from running.logs import pairwise_accuracy
 from running.models import add_lora
 from running.reward_models import load_reward_model, reward_model_scores
@@ -182,6 +183,26 @@ def test_ctrl_c_ends_a_run_behind_its_step_and_nothing_is_lost(arguments, tmp_pa
     assert train.main([*arguments, "--resume"]) == 0
     assert torch.equal(weights(tmp_path / "run"), whole)
     assert [row["accuracy"] for row in metrics(arguments)] == [row["accuracy"] for row in expected]
+
+
+def test_a_second_process_in_the_same_folder_is_refused_and_the_first_loses_nothing(arguments, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train.main(arguments) == 0
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    study = ["toy", str(run), "--samples", "2", "--limit", "2", "--out", str(run)]
+    distilled = ["--teacher", "self", "--run", str(run), "--overwrite"]
+    with alone(run, "--run"):
+        for program, argv in ((train, [*arguments, "--overwrite"]), (distill, distilled), (evaluation, study)):
+            capsys.readouterr()
+            assert program.main(argv) == 2
+            said = capsys.readouterr().err.strip().splitlines()[-1]
+            assert f"{run}: another process is at work in it" in said
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    with alone(run, "--run"):  # it ends with the block
+        pass
+    with pytest.raises(ZeroDivisionError), alone(tmp_path / "new" / "run", "--run"):
+        1 / 0  # noqa: B018
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_second_ctrl_c_ends_it_at_once(arguments, monkeypatch, capsys):
