@@ -68,7 +68,6 @@ from study import pictures, report
 from study.folder import forget
 
 AVERAGES = ("sequence", "token", "constant", "sum")  # of the loss: grpo.loss_weights
-SAVE_EVERY = 20  # steps between two states that --resume can go on from
 LOOKS = 16  # samples of a held-out problem in a look while training
 SAMPLES_EVERY = 10  # steps between two looks at what the model says, and two drawings of learning.png
 
@@ -134,6 +133,7 @@ class Settings:
     micro_tokens: int | None = flag(None, "tokens in one pass, to suit memory; default 8192, on a CPU 1024", least=1)
     compile: bool = flag(False, "torch.compile the layers for training: minutes at the start, for long runs on a GPU")
     allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
+    save_every: int = flag(20, "steps between two states that --resume goes on from; Ctrl-C saves one too", least=1)
     device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str | None = flag(None, "default bfloat16 on a GPU, else float32; the optimiser always keeps float32")
     # Before and after: the study that eval.py makes of the starting and the trained model.
@@ -339,7 +339,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
             pictures.learning(rows, run / "learning.png")
         # The state comes behind the logs: what a kill between the two leaves in them is cut off by --resume.
         signal = asked_to_stop()
-        if (number + 1) % SAVE_EVERY == 0 or last or signal:
+        if (number + 1) % settings.save_every == 0 or last or signal:
             save_state(run, number + 1, trained(parts))
         if signal:
             raise Stopped(number + 1, signal)

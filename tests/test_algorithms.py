@@ -495,8 +495,7 @@ def test_while_the_critic_warms_up_the_policy_stays(run, tmp_path, base):
     assert any(not torch.equal(before[name], weight) for name, weight in weights_of(tmp_path / "other").items())
 
 
-def test_a_resumed_ppo_run_has_the_critic_that_it_had(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "SAVE_EVERY", 1)
+def test_a_resumed_ppo_run_has_the_critic_that_it_had(run, tmp_path):
     whole = run("--algorithm ppo --steps 3", "whole")
     run("--algorithm ppo --steps 1", "cut")
     resumed = run("--steps 3 --resume", "cut")

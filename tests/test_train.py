@@ -142,7 +142,6 @@ def test_a_run_is_drawn_and_shown_every_ten_steps_and_at_its_end(arguments, tmp_
 def test_a_run_resumed_is_bit_for_bit_the_run_never_interrupted(arguments, tmp_path, monkeypatch):
     assert train.main(arguments) == 0
     whole, expected = weights(tmp_path / "run"), metrics(arguments)
-    monkeypatch.setattr(train, "SAVE_EVERY", 2)
 
     class Killed(Exception):
         pass
@@ -154,8 +153,9 @@ def test_a_run_resumed_is_bit_for_bit_the_run_never_interrupted(arguments, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(train, "warn", killed_in_step_3)
         with pytest.raises(Killed):
-            train.main([*arguments, "--overwrite"])
+            train.main([*arguments, "--save-every", "2", "--overwrite"])
     assert len(metrics(arguments)) == 4
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["steps"] == 2  # behind step 1; 3 was not saved
     assert train.main([*arguments, "--resume"]) == 0
     assert torch.equal(weights(tmp_path / "run"), whole)
     timeless = [{k: v for k, v in row.items() if "second" not in k} for row in metrics(arguments)]
