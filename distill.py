@@ -109,20 +109,19 @@ def distill(s: Settings) -> None:
     )  # fmt: skip
     if s.gradient_checkpointing:
         models.checkpoint_gradients(student)
-    optimizer, run = adamw(student, s.lr), Path(s.run)
+    optimizer, run, kept = adamw(student, s.lr), Path(s.run), described(s, complete)
     for number in range(s.rounds):
         if not is_written(s.teacher):
             pairs = right_responses(*teacher, problems, s, number)
         if number == 0:
             empty_folder(run)
-            write_config(run, {}, described(s, complete))
+            write_config(run, {}, kept)
         solved = len({i for i, _ in pairs})
         print(f"Round {number}: {len(pairs):,} responses to {solved:,} of {len(problems):,} problems.")
         documents = [(prompts[i], response_tokens(text, tokenizer)) for i, text in pairs]
         sizes = pick(s, "epochs documents_per_step micro_tokens")
         losses = fit(student, documents, optimizer, seed=s.seed + number, **sizes)
         append_log(run / "metrics.jsonl", *({"round": number, "loss": loss} for loss in losses))
-    kept = described(s, complete)
     kept["minreason"]["eval_data"] = held_out_of(s.data)
     save_model(run, student, adapted, optimizer, tokenizer, kept)
 
@@ -212,4 +211,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(program(main))
+    sys.exit(program(main, "start again by --overwrite"))

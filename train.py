@@ -316,7 +316,8 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
     # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
     if first < settings.steps:
         forget(run)
-    write_config(run, {}, described(settings, complete))
+    kept = described(settings, complete)
+    write_config(run, {}, kept)
     print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
     warned = set()  # each warning comes once
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
@@ -343,7 +344,6 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
             save_state(run, number + 1, trained(parts))
         if signal:
             raise Stopped(number + 1, signal)
-    kept = described(settings, complete)
     save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, kept)
     return rows
 
@@ -480,6 +480,8 @@ def main(argv: list[str] | None = None) -> int:
         with alone(Path(settings.run), "--run"):
             with between_steps() as asked:
                 rows = train(settings, "resume" in switches, asked)
+                if signal := asked():  # while the model was being saved
+                    raise Stopped(settings.steps, signal)
             if study_is_due(settings):
                 before_and_after(settings)
             else:
@@ -498,4 +500,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(program(main))
+    sys.exit(program(main, "--resume goes on from the last state that was saved"))

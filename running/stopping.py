@@ -43,11 +43,10 @@ def between_steps() -> Iterator[Callable[[], int | None]]:
             signal.signal(number, handler)
 
 
-def program(main: Callable[[], int]) -> int:
-    """The exit code of main(); Ctrl-C ends it with one line in place of a traceback."""
+def program(main: Callable[[], int], go_on: str) -> int:
+    """The exit code of main(); Ctrl-C ends it with one line in place of a traceback. go_on: how one goes on."""
     try:
         return main()
     except KeyboardInterrupt:
-        name = Path(sys.argv[0]).name
-        print(f"{name}: stopped; --resume, or the same command, goes on with what was finished", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: stopped; {go_on}", file=sys.stderr)
         return 130

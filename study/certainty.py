@@ -37,8 +37,9 @@ from running import flags
 from running.files import BadInput
 from running.flags import flag
 from running.logs import pairwise_accuracy
-from running.models import context_room, end_tokens, load_model, own_data, resolve_device
+from running.models import end_tokens, own_data, resolve_device
 from study.pictures import save, short_names
+from study.samples import Ready, Sampling, ready_model
 
 OTHER_SEED = re.compile(r"-seed[1-9]\d*$")
 ROWS, MICRO_TOKENS = 1536, 1024  # answers sampled at once; tokens of a pass
@@ -96,15 +97,15 @@ class Answers:
         return torch.cat(parts).cpu().numpy().reshape(self.right.shape)
 
 
-def ask(policy, tokenizer, problems: list, prompts: list, number: int, max_new_tokens: int, temperature: float, seed):
-    """A model's `Answers`. Prompts are token ids."""
-    ends, at_once = end_tokens(policy, tokenizer), max(1, ROWS // number)
+def ask(ready: Ready, problems: list, how: Sampling) -> Answers:
+    """What a model answers."""
+    number, at_once, ends = how.number, max(1, how.rows // how.number), end_tokens(ready.policy, ready.tokenizer)
     right, texts, kept = [], [], []
     for first in range(0, len(problems), at_once):
         part = slice(first, first + at_once)
-        options = {"temperature": temperature, "eos_ids": ends, "generator": stream(seed, "certainty", first)}
-        rollouts = generate(policy, prompts[part], number, max_new_tokens, **options)
-        graded = grade_rollouts(problems[part], rollouts, tokenizer)
+        options = {"temperature": how.temperature, "eos_ids": ends, "generator": stream(how.seed, "certainty", first)}
+        rollouts = generate(ready.policy, ready.prompts[part], number, how.max_new_tokens, **options)
+        graded = grade_rollouts(problems[part], rollouts, ready.tokenizer)
         right += graded.right
         texts += graded.answers
         kept.append(rollouts)
@@ -212,15 +213,15 @@ def found_in(s: Settings, ks: list[int]) -> Iterator[tuple[str, dict]]:
     if not (source := s.data or own_data(s.models[0])):
         raise BadInput(f"--data: needed, as {s.models[0]} has no problems of its own")
     problems = data.load_problems(source, "test", s.limit)
-    names, base = short_names(s.models), None
+    how = Sampling(s.samples, s.temperature, 1.0, s.max_new_tokens, ROWS, s.seed)
+    names, base, template = short_names(s.models), None, None
     for model in s.models:
-        policy, tokenizer = load_model(model, device, dtype)
-        template = data.default_template(tokenizer, problems[0].kind)
-        prompts = data.encode_prompts(problems, tokenizer, template, context_room(policy, s.max_new_tokens))
-        answers = ask(policy, tokenizer, problems, prompts, s.samples, s.max_new_tokens, s.temperature, s.seed)
+        ready = ready_model(model, problems, how, template, device, dtype)
+        template = ready.template  # the base's, for all
+        answers = ask(ready, problems, how)
         yield names[model], summary(answers.certainty(), answers, ks)
         if base:
-            yield f"{names[s.models[0]]}, {names[model]}", summary(base.certainty(policy), base, ks)
+            yield f"{names[s.models[0]]}, {names[model]}", summary(base.certainty(ready.policy), base, ks)
         base = base or answers
 
 

@@ -42,10 +42,9 @@ def of_values(prefix: str, command: str, values: dict) -> dict[str, str]:
     return {f"{prefix}{end}": f"train.py {command} {flags} --eval-samples 0" for end, flags in values.items()}
 
 
-def reward_models(recipe: str, weight: str = "") -> dict[str, str]:
+def reward_models(recipe: str) -> dict[str, str]:
     """A run with each of the chain world's reward models, which rank 65, 75 and 85 % of pairs rightly."""
-    share = {end: f"--reward-model toy-0.{end}{weight}" for end in ("65", "75", "85")}
-    return of_values(f"{recipe}-", f"--recipe {recipe}", share)
+    return of_values(f"{recipe}-", f"--recipe {recipe}", {f"{p}": f"--reward-model toy-0.{p}" for p in (65, 75, 85)})
 
 
 PLAIN = "--lr 2e-4 --eval-samples 0"  # what the search worlds' runs share
@@ -54,7 +53,7 @@ SEARCH = f"--model toy-search --steps 60 {PLAIN}"
 SHARED = "--kl 0 --loss-average token --clip 0.2 --clip-high 0.2 --overlong 0"
 CERTAINTY = "--reward self_certainty --lr 3e-4"  # twice the rate of the recipe: differences come sooner
 SEARCHED = of_recipes("toy-search-correct")
-FLIPS = {f"{p}": f"--flip {p / 100}" for p in (10, 20, 30)}
+LONG = {"search-long": f"train.py --model toy-search --steps 200 {PLAIN} --kl 0 --eval-every 20 --keep-checkpoints"}
 
 EXPERIMENTS = {
     # --- Intuitor
@@ -191,7 +190,7 @@ EXPERIMENTS = {
         ("noisy-figure-3",),
         "toy",
         of_recipes("toy-flip-0")
-        | of_values("toy-flip-", "--recipe toy-flip-0", FLIPS)
+        | of_values("toy-flip-", "--recipe toy-flip-0", {f"{p}": f"--flip {p / 100}" for p in (10, 20, 30)})
         | of_recipes("toy-flip-40", "toy-flip-50"),
         "--panel 'verdicts inverted, in %' toy-flip-0 toy-flip-10 toy-flip-20 "
         "--panel 'verdicts inverted, in %' toy-flip-30 toy-flip-40 toy-flip-50",
@@ -298,7 +297,7 @@ EXPERIMENTS = {
         "GRPO to step 450, training problems: pass@1 .099 to .425, pass@256 .672 to .643.",
         ("limit-figure-1", "limit-table-4"),
         "toy-search",
-        {"search-long": f"train.py --model toy-search --steps 200 {PLAIN} --kl 0 --eval-every 20 --keep-checkpoints"},
+        LONG,
         checkpoints=(20, 60, 120),
     ),
     "perplexity": Experiment(
@@ -306,7 +305,7 @@ EXPERIMENTS = {
         "the base's perplexity on the trained model's responses falls (its values are not known to us).",
         ("limit-figure-15", "limit-appendix-c4"),
         "toy-search",
-        {"search-long": f"train.py --model toy-search --steps 200 {PLAIN} --kl 0 --eval-every 20 --keep-checkpoints"},
+        LONG,
         "--samples 32 --perplexity 32",
         checkpoints=(20, 60, 120),
         seeds=1,
@@ -320,6 +319,8 @@ EXPERIMENTS = {
             f"search-{G}-rollouts": f"train.py {SEARCH} --kl 0 --rollouts-per-prompt {G} --prompts-per-step {256 // G}"
             for G in (4, 8, 16, 32, 64)
         },
+        "--samples 256 --perplexity 0 --limit 90",
+        seeds=1,
     ),
     "kl": Experiment(
         "the weight of the KL penalty",
@@ -327,6 +328,8 @@ EXPERIMENTS = {
         ("limit-figure-16",),
         "toy-search",
         {f"search-kl-{kl}": f"train.py {SEARCH} --kl {kl}" for kl in ("0", "0.005", "0.05", "0.5")},
+        "--samples 256 --perplexity 0 --limit 90",
+        seeds=1,
     ),
 }  # fmt: skip
 NAMES = {alias: name for name, one in EXPERIMENTS.items() for alias in (name, *one.answers_to)}

@@ -174,8 +174,8 @@ def write_report(
     new.mkdir()
     # Without it there is nothing to draw.
     needs = {"groups.png": content.get("groups"), "coverage.png": content["compared"]}
-    needs |= {"perplexity.png": content["perplexity"]}
-    needs |= {"training.png": [run for run in content["runs"].values() if run["traces"]]}
+    needs["perplexity.png"] = content["perplexity"]
+    needs["training.png"] = any(run["traces"] for run in content["runs"].values())
     drawn = {name: draw(content, new / name) for name, draw in pictures.items() if needs.get(name, True)}
     if review:
         text = page.review(review, content, problems, read_samples(out))

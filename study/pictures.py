@@ -24,6 +24,7 @@ MARKERS = "osD^v*Xp<"
 # What is drawn of a training run: a column of metrics.jsonl -> the title of its panel. (loss: of distill.py's runs.)
 TRACES = {"accuracy": "accuracy", "reward_mean": "reward", "entropy": "entropy"}
 TRACES |= {"eval_accuracy": "held out: pass@1", "eval_pass@16": "held out: pass@16", "loss": "loss"}
+CALLED = {"zero_std_groups": "groups alike", "pairwise_accuracy": "right is paid more"}  # in learning.png
 
 
 def short_names(labels) -> dict[str, str]:
@@ -235,9 +236,6 @@ PICTURES = {
 # --- a training run -------------------------------------------------------------------------------------------------
 
 
-CALLED = {"zero_std_groups": "groups alike", "pairwise_accuracy": "right is paid more"}  # metrics in a picture
-
-
 def learning(rows: list[dict], path: Path) -> None:
     """A training run in four panels over its steps, while it trains and after. rows: those of metrics.jsonl.
 
@@ -290,15 +288,12 @@ def paid_and_right(axes, rows: list[dict]) -> None:
         means = [np.mean(values[max(0, i - window(len(rows))) : i]) for i in range(1, len(rows) + 1)]
         axes.plot(steps, means, look[0], color=look[1], linewidth=2, label=label)
     looks = [row for row in rows if "eval_accuracy" in row]  # --eval-every
-    for key in [key for key in (looks or [{}])[0] if key.startswith("eval_")]:
-        marker, title = ("o", "pass@1") if key == "eval_accuracy" else ("s", key.removeprefix("eval_"))
+    for key, marker in (("eval_accuracy", "o"), ("eval_pass@16", "s")) if looks else ():
         values = [row[key] for row in looks]
-        axes.plot([row["step"] for row in looks], values, marker=marker, markersize=4, label=f"held out: {title}")
+        axes.plot([row["step"] for row in looks], values, marker=marker, markersize=4, label=TRACES[key])
     axes.set_ylabel("reward and accuracy")
     axes.set_ylim(-0.02, 1.02)
     if found := parted(rows):
-        text, look = (
-            f"hacked? reward up, accuracy down since step {found['since']}",
-            {"color": "#a50f15", "fontsize": 9},
-        )
-        axes.text(0.5, 1.14, text, **look, ha="center", transform=axes.transAxes)  # above the legend
+        text = f"hacked? reward up, accuracy down since step {found['since']}"
+        look = {"color": "#a50f15", "fontsize": 9, "ha": "center"}
+        axes.text(0.5, 1.14, text, **look, transform=axes.transAxes)  # above the legend

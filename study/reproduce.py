@@ -9,7 +9,8 @@
 
 An experiment (study/experiments.py) is a list of commands, of train.py and distill.py, and a study of what they made.
 Nothing else happens here. A run that is finished is not made again, and one that was begun goes on. What comes out is
-in runs/EXPERIMENT; what the papers found is printed beside it.
+in runs/EXPERIMENT; what the papers found is printed beside it. To keep a result, copy its seeds.json, curves.json or
+certainty.json to results/EXPERIMENT.json.
 """
 
 import json
@@ -32,9 +33,9 @@ from study import certainty, compare, pictures, seeds
 from study.experiments import EXPERIMENTS, NAMES
 
 STORED, DOCS = Path("results"), Path("docs")
-# What each kind of experiment writes, and what it is called in docs/, behind the name of the experiment.
+# What the study of each kind of experiment writes; its pictures, and their names in docs/ behind the experiment's.
 WRITTEN = {
-    "pass@k": ("seeds.json", {"passk-seeds.png": "", "gap.png": "-gap"}),
+    "pass@k": ("report.json", {"passk-seeds.png": "", "gap.png": "-gap"}),
     "curves": ("curves.json", {"curves.png": ""}),
     "certainty": ("certainty.json", {"certainty.png": ""}),
 }
@@ -48,7 +49,7 @@ PICTURED = {
 }
 # Pictures of training runs, and their metrics.
 RUNS = {"learning.png": "toy-main-job-metrics.jsonl", "held-out.png": "search-long-seed0-metrics.jsonl"}
-SICK = (f"sick-{name}" for name in ("hacked", "collapsed", "truncated", "noise", "alike"))  # docs/what-to-expect.md
+SICK = ("sick-hacked", "sick-collapsed", "sick-truncated", "sick-noise", "sick-alike")  # docs/what-to-expect.md
 RUNS |= {f"{name}.png": f"{name}-metrics.jsonl" for name in ("healthy", *SICK)}
 
 
@@ -99,10 +100,10 @@ def reproduce(name: str, number: int, jobs: int) -> str:
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(lambda command: run(command, threads, quiet=jobs > 1), left):
             pass
-    run(study_command(name, number), os.cpu_count() or 1, quiet=False)
-    out = Path(f"runs/{name}")
-    written = "report.json" if EXPERIMENTS[name].kind == "pass@k" else WRITTEN[EXPERIMENTS[name].kind][0]
-    return shown(name, out / written, out)
+    kind, out = EXPERIMENTS[name].kind, Path(f"runs/{name}")
+    # What the other programs print is the table that comes below.
+    run(study_command(name, number), os.cpu_count() or 1, quiet=kind != "pass@k")
+    return shown(name, out / WRITTEN[kind][0], out)
 
 
 def shown(name: str, source: Path, out: Path) -> str:
@@ -127,10 +128,9 @@ def beside_the_paper(name: str, table: str) -> str:
 
 def redraw(name: str) -> str:
     """Draw an experiment's pictures again from results/, those that docs/ has; returns its table."""
-    kept, names = WRITTEN[EXPERIMENTS[name].kind]
     with tempfile.TemporaryDirectory() as folder:
         table = shown(name, STORED / f"{name}.json", Path(folder))
-        for picture, end in names.items():
+        for picture, end in WRITTEN[EXPERIMENTS[name].kind][1].items():
             if (target := DOCS / f"{name}{end}.png").is_file():
                 shutil.copyfile(Path(folder) / picture, target)
     return table

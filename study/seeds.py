@@ -61,7 +61,7 @@ def read(path: Path) -> dict:
     for label, result in content["models"].items():
         models[label] = {name: result[name] for name in KEPT if name in result}
         log = Path(label) / "metrics.jsonl"
-        if log.is_file():
+        if log.is_file() and "found" not in content:  # a seeds.json has its own: other runs may have these names now
             rows = read_log(log)
             models[label]["seconds"] = sum(v for row in rows for name, v in row.items() if name.startswith("seconds_"))
     kept = {name: content[name] for name in ("data", "samples", "problems", "k", "temperature") if name in content}

@@ -284,3 +284,16 @@ def test_the_perplexity_is_the_bases_on_what_each_model_wrote(report, capsys):
     assert table[0].endswith("perplexity") and table[1].endswith("1.200") and table[2].endswith("1.400")
     assert seeds.main([str(report.parent / "out" / "seeds.json")]) == 0  # what it wrote, read again
     assert capsys.readouterr().out.splitlines()[:4] == table[:4]
+
+
+def test_the_times_of_a_kept_result_are_its_own(report):
+    """Runs of today may have the names of those that a kept result is about."""
+    assert seeds.main([str(report), "--out", "kept"]) == 0
+    kept = report.parent / "kept" / "seeds.json"
+    times = {label: one.get("seconds") for label, one in json.loads(kept.read_text())["models"].items()}
+    assert times["runs/narrow-seed0"] == pytest.approx(2 * (2 + 1))
+    for log in (report.parent / "runs").glob("*/metrics.jsonl"):
+        log.write_text('{"step": 0, "seconds_train": 100.0}\n')
+    assert seeds.main([str(kept), "--out", "again"]) == 0
+    again = json.loads((report.parent / "again" / "seeds.json").read_text())["models"]
+    assert {label: one.get("seconds") for label, one in again.items()} == times

@@ -214,9 +214,24 @@ def test_a_second_ctrl_c_ends_it_at_once(arguments, monkeypatch, capsys):
     monkeypatch.setattr(train, "warn", struck_twice)
     monkeypatch.setattr("sys.argv", ["some/where/train.py"])
     capsys.readouterr()
-    assert stopping.program(lambda: train.main(arguments)) == 130
-    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("train.py: stopped; --resume")
-    assert stopping.program(lambda: 7) == 7
+    assert stopping.program(lambda: train.main(arguments), "sing") == 130
+    assert capsys.readouterr().err.strip().splitlines()[-1] == "train.py: stopped; sing"
+    assert stopping.program(lambda: 7, "sing") == 7
+
+
+def test_ctrl_c_while_the_model_is_saved_is_not_forgotten(arguments, tmp_path, monkeypatch, capsys):
+    """The model is saved whole, and no study begins."""
+    save = train.save_model
+
+    def struck_while_saving(*parts):
+        os.kill(os.getpid(), signal.SIGINT)
+        save(*parts)
+
+    monkeypatch.setattr(train, "save_model", struck_while_saving)
+    monkeypatch.setattr(train, "before_and_after", None)
+    assert train.main([*arguments, "--eval-samples", "2", "--eval-limit", "2", "--eval-data", "toy"]) == 130
+    assert "go on by" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def test_a_run_killed_after_its_last_step_can_still_be_finished(arguments, tmp_path, monkeypatch):
