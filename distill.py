@@ -40,12 +40,14 @@ from engine.memory import check_memory
 from generate import generate, stream
 from rewards import grade_rollouts
 from running import flags, models
-from running.files import BadInput, append_log
+from running.files import BadInput, append_log, writes_into
 from running.flags import described, flag, pick
-from running.folder import alone, check_folder, empty_folder, save_model, write_config
+from running.folder import alone, check_folder, empty_folder
+from running.saving import forget_model, save_model
 from running.stopping import program
 from running.supervised import fit, response_tokens
 from running.train_flags import held_out_of
+from study.folder import WRITTEN
 from study.perplexity import read_teacher
 
 
@@ -115,7 +117,7 @@ def distill(s: Settings) -> None:
             pairs = right_responses(*teacher, problems, s, number)
         if number == 0:
             empty_folder(run)
-            write_config(run, {}, kept)
+            forget_model(run, kept)
         solved = len({i for i, _ in pairs})
         print(f"Round {number}: {len(pairs):,} responses to {solved:,} of {len(problems):,} problems.")
         documents = [(prompts[i], response_tokens(text, tokenizer)) for i, text in pairs]
@@ -199,8 +201,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings, _, switches = parse(argv)
         complete(settings)
-        check_folder(Path(settings.run), "overwrite" in switches, "")
-        with alone(Path(settings.run), "--run"):
+        check_folder(Path(settings.run), "overwrite" in switches, WRITTEN, resume="")
+        disk = writes_into(f"--run {settings.run}", "make room, and start again by --overwrite")
+        with alone(Path(settings.run), "--run"), disk:
             distill(settings)
     except BadInput as error:
         print(f"distill.py: {error}", file=sys.stderr)

@@ -50,11 +50,12 @@ from ppo import Critic, update_critic, values_of
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
 from running import models
 from running.dry_run import dry_run
-from running.files import BadInput, append_log, read_log
+from running.files import BadInput, append_log, read_log, save_whole, writes_into
 from running.flags import described, flag, pick
-from running.folder import alone, check_folder, empty_folder, load_state, save_model, save_state, write_config
+from running.folder import alone, check_folder, empty_folder
 from running.logs import describe, in_one_line, progress, some_samples, stopwatch, warn
 from running.reward_models import load_reward_model
+from running.saving import begun_with, forget_model, load_state, save_model, save_state
 from running.stopping import Stopped, between_steps, program
 from running.train_flags import (
     check_looks,
@@ -65,7 +66,7 @@ from running.train_flags import (
     reward_weights,
 )
 from study import pictures, report
-from study.folder import forget
+from study.folder import WRITTEN, forget
 
 AVERAGES = ("sequence", "token", "constant", "sum")  # of the loss: grpo.loss_weights
 LOOKS = 16  # samples of a held-out problem in a look while training
@@ -308,8 +309,9 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
     Raises BadInput before anything is written, and Stopped behind a step in which asked_to_stop() named a signal.
     """
     parts, run, first, rows = prepare(settings), Path(settings.run), 0, []
+    begun = begun_with(parts.policy, parts.problems, parts.prompts)
     if resume:
-        first = load_state(run, trained(parts), settings.steps, study_is_due(settings))
+        first = load_state(run, trained(parts), settings.steps, study_is_due(settings), begun)
         rows = read_log(run / "metrics.jsonl")
     else:
         empty_folder(run)
@@ -317,7 +319,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
     if first < settings.steps:
         forget(run)
     kept = described(settings, complete)
-    write_config(run, {}, kept)
+    forget_model(run, kept)
     print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
     warned = set()  # each warning comes once
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
@@ -341,7 +343,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
         # The state comes behind the logs: what a kill between the two leaves in them is cut off by --resume.
         signal = asked_to_stop()
         if (number + 1) % settings.save_every == 0 or last or signal:
-            save_state(run, number + 1, trained(parts))
+            save_state(run, number + 1, trained(parts), begun)
         if signal:
             raise Stopped(number + 1, signal)
     save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, kept)
@@ -418,8 +420,7 @@ def look_at_held_out(number: int, parts: Parts, s: Settings) -> dict[str, float]
         graded = grade_rollouts(list(problems), rollouts, parts.tokenizer, s.allow_code_execution)
         right += graded.groups(graded.right).sum(dim=1).tolist()
     if s.keep_checkpoints:
-        parts.policy.save_pretrained(Path(s.run) / f"checkpoint-{number}")
-        parts.tokenizer.save_pretrained(Path(s.run) / f"checkpoint-{number}")
+        save_whole(Path(s.run) / f"checkpoint-{number}", parts.policy, parts.tokenizer)
     once, often = passk.curve(LOOKS, [int(count) for count in right], [1, LOOKS]).tolist()
     return {"eval_accuracy": once, f"eval_pass@{LOOKS}": often}
 
@@ -471,13 +472,14 @@ def main(argv: list[str] | None = None) -> int:
             dry_run(settings, prepare)
             return 0
         if "resume" not in switches:
-            check_folder(Path(settings.run), "overwrite" in switches)
+            check_folder(Path(settings.run), "overwrite" in switches, WRITTEN)
         if "exercises" in switches:
             yours = ", ".join(put_to_work(sys.modules[__name__]))
             print(f"Yours: {yours or 'nothing yet; python -m exercises shows what there is to do'}")
         if idle := idle_on_policy(settings):
             print(f"note: {idle}: no effect with --updates-per-step 1, where every ratio is 1", file=sys.stderr)
-        with alone(Path(settings.run), "--run"):
+        disk = writes_into(f"--run {settings.run}", "make room; --resume goes on from the last state")
+        with alone(Path(settings.run), "--run"), disk:
             with between_steps() as asked:
                 rows = train(settings, "resume" in switches, asked)
                 if signal := asked():  # while the model was being saved

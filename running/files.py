@@ -7,7 +7,12 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+SUMS = "checksums.json"  # in the folder of a model: {name: checksum} of its files
 
 
 class BadInput(ValueError):
@@ -39,16 +44,93 @@ def append_log(path: Path, *rows: dict) -> None:
 
 
 def read_log(path: Path) -> list[dict]:
-    """The rows of a log of a run. A last line that a crash cut off is left out."""
+    """The rows of a log of a run. A last line that a crash cut off is left out. Raises ValueError for another file."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("not one JSON object a line")
+    return rows
 
 
 def replace_text(path: Path, text: str) -> None:
     """Write a text file so that it is whole at any moment: beside its place first, then moved there."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """The same for bytes."""
     new = path.with_name(f"{path.name}.new")
-    new.write_text(text, encoding="utf-8")
+    new.write_bytes(content)
     os.replace(new, path)
+
+
+@contextmanager
+def writes_into(name: str, way_out: str) -> Iterator[None]:
+    """Say in one line what a disk answers that is full, or that forbids to write: BadInput. name: a flag and its folder.
+
+    Not every library says what the system told it: torch.save speaks of a position in the file.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        place = f" {error.filename}" if getattr(error, "filename", None) else ""
+        raise BadInput(f"{name}: cannot write{place} ({why}); {way_out}") from None
+    except RuntimeError as error:
+        if "inline_container" not in str(error):  # torch's writer of files
+            raise
+        raise BadInput(f"{name}: cannot write (is the disk full?); {way_out}") from None
+
+
+# --- checksums ------------------------------------------------------------------------------------------------------
+
+
+def checksum(path: Path, size: int | None = None) -> str:
+    """SHA-256 of a file, or of its first `size` bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**24 if size is None else min(2**24, size)):
+            digest.update(block)
+            size = None if size is None else size - len(block)
+    return digest.hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Note the checksums of all files in a folder."""
+    if sums := {path.name: checksum(path) for path in sorted(folder.iterdir()) if path.is_file()}:
+        replace_text(folder / SUMS, json.dumps(sums, indent=1))
+
+
+def check_sums(folder: Path, flag: str) -> None:
+    """Raise BadInput if a file of a model that we wrote is not as it was written. Others have no checksums."""
+    if not (folder / SUMS).is_file():
+        return
+    try:
+        noted = json.loads((folder / SUMS).read_text())
+        damaged = [name for name, noted_sum in noted.items() if checksum(folder / name) != noted_sum]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        damaged = [str(getattr(error, "filename", None) or folder / SUMS)]
+    if damaged:
+        raise BadInput(
+            f"{flag} {folder}: {Path(damaged[0]).name} is not as it was written; copy the folder again, or make it "
+            f"again (if you changed the file yourself, delete {SUMS})"
+        )
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def save_whole(folder: Path, model, tokenizer) -> None:
+    """Save both into a new folder, which is there as a whole, with checksums, or not at all. OSError if it is there."""
+    unfinished = folder.with_name(f"{folder.name}-unfinished-{os.getpid()}")
+    try:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        write_sums(unfinished)
+        os.replace(unfinished, folder)
+    except Exception:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
 def made_once(folder: str | Path, name: str, defined_by: list, sources: list[Path], make: Callable) -> Path:
@@ -62,14 +144,10 @@ def made_once(folder: str | Path, name: str, defined_by: list, sources: list[Pat
     target = Path(folder) / f"{name}-{key}"
     if not target.exists():
         model, tokenizer = make()
-        # Written beside its place and renamed when complete, so that an interrupted run leaves no half-written model.
-        unfinished = target.with_name(f"{target.name}-unfinished-{os.getpid()}")
-        model.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
         try:
-            os.replace(unfinished, target)
-        except OSError:  # another process made the same model meanwhile
-            shutil.rmtree(unfinished)
-            if not target.exists():
+            with writes_into(str(target), "make room, and start again"):
+                save_whole(target, model, tokenizer)
+        except BadInput:
+            if not target.exists():  # else another process made the same model meanwhile
                 raise
     return target

@@ -1,39 +1,61 @@
-"""folder.py: what does a run leave behind, so that it can be read, loaded as a model, and gone on with?
+"""folder.py: whose is a run folder, and what does it hold?
 
 config.json (the architecture, the settings under "minreason", and the defaults of those that differ), metrics.jsonl and
-samples.jsonl (a line at a time), state.pt (for --resume), and at the end the model as save_pretrained writes it. Every
-file is whole at any moment: it is written beside its place and moved there, or appended to by lines of which a cut one
-is left out.
+samples.jsonl (a line at a time), what --resume needs (saving.py), learning.png, and at the end the model as
+save_pretrained writes it, with checksums.json. Every file is whole at any moment: it is written beside its place and
+moved there, or appended to by lines of which a cut one is left out.
 """
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
-import torch
-
-from engine.masters import write_back
-from running.files import BadInput, read_log, replace_text
+from running.files import SUMS, BadInput, replace_text
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
+LOGS = ("metrics.jsonl", "samples.jsonl")
+STATE, STATE_SUMS = "state.pt", "state.sha256"
+# What the files of a run are called, those of a saved model and of its tokenizer among them.
+OURS = ("config.json", SUMS, *LOGS, "state.*", "learning.png", "held-out.jsonl", "saving", "checkpoint-*")
+OURS += ("model*.safetensors*", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
+OURS += ("vocab.*", "merges.txt", "chat_template*", "spiece.model")
+
 
 def check_folder(
-    run: Path, overwrite: bool, resume: str = "go on with it by --resume (and --steps beyond its own), "
+    run: Path,
+    overwrite: bool,
+    others: tuple[str, ...] = (),
+    resume: str = "go on with it by --resume (and --steps beyond its own), ",
 ) -> None:
-    """Raise BadInput if the run folder holds anything that a new run must not touch. resume: how to go on with it."""
-    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+    """Raise BadInput if the run folder holds anything that a new run must not touch.
+
+    others: names of files that are a run's too, such as those of its study. resume: how to go on with it. What a run
+    did not write is never deleted: not even --overwrite takes a folder that holds it.
+    """
+    # A run that was killed before it wrote anything leaves only this.
+    if not os.path.exists(run) or (run.is_dir() and all(path.name == "config.json.new" for path in run.iterdir())):
         return
-    if "minreason" not in read_config(run):
+    config = read_config(run)
+    if config.get("minreason_checksum") != config_checksum(config):
         raise BadInput(f"--run {run}: is there already and is not a run; choose another folder")
     if not overwrite:
         raise BadInput(f"--run {run}: holds a run already; {resume}delete it by --overwrite, or give another folder")
+    written = {*OURS, *others, *(f"{name}.*new" for name in (*OURS, *others))}
+    if (run / SUMS).is_file():
+        with suppress(ValueError):
+            written |= set(json.loads((run / SUMS).read_text()))  # whatever a tokenizer may write
+    for path in sorted(run.rglob("*")):
+        if not any(fnmatch(path.name, name) for name in written):
+            raise BadInput(f"--overwrite: {path} is not a run's; move it away, or give another --run")
 
 
 @contextmanager
@@ -43,11 +65,11 @@ def alone(folder: Path, flag: str) -> Iterator[None]:
     The lock is the system's, on the folder itself: it leaves no file behind, and ends with the process, however that
     ends. Windows has none. What was made here and stayed empty goes again.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"{flag} {folder}: cannot be made a folder ({error.strerror})") from None
+        raise BadInput(f"{flag} {folder}: cannot be made a folder ({error.strerror}); give another") from None
     descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
         hold(descriptor, f"{flag} {folder}")
@@ -70,75 +92,48 @@ def hold(descriptor: int | None, name: str) -> None:
 
 
 def empty_folder(run: Path) -> None:
-    """Make the run folder, without what was in it. It stays the same folder: `alone` holds it. Raises BadInput."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--run {run}: cannot be made a folder ({error.strerror})") from None
-    for path in run.iterdir():
+    """Make the run folder, without what was in it. It stays the same folder: `alone` holds it.
+
+    config.json, by which a run is known, goes last: killed before, this is still a run, and --overwrite takes it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    for path in sorted(run.iterdir(), key=lambda path: path.name == "config.json"):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
+# --- config.json ----------------------------------------------------------------------------------------------------
+
+
 def read_config(run: Path) -> dict:
-    """config.json of a run folder, {} without one."""
+    """config.json of a run folder, {} without one. Raises BadInput for one that is damaged."""
     path = run / "config.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not isinstance(config, dict) or not isinstance(config.get("minreason", {}), dict):
+            raise ValueError("not an object")
+    except (ValueError, OSError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"{path}: cannot be read ({why}); copy it again, or give another folder") from None
+    return config
 
 
 def write_config(run: Path, architecture: dict, described: dict) -> None:
     """config.json: what `flags.described` gives, beside the architecture that save_pretrained wrote, if any.
 
-    So the folder of a finished run loads with AutoModelForCausalLM as it is, and its config says what made it.
+    So the folder of a finished run loads with AutoModelForCausalLM as it is, and its config says what made it. A
+    checksum of its own tells whether it is still what was written.
     """
-    replace_text(run / "config.json", json.dumps({**architecture, **described}, indent=1))
+    content = {**architecture, **described}
+    content["minreason_checksum"] = config_checksum(content)
+    replace_text(run / "config.json", json.dumps(content, indent=1))
 
 
-def save_state(run: Path, steps: int, trained: list[tuple]) -> None:
-    """What --resume needs, in one file that is replaced as a whole. trained: (model, optimiser) pairs; an optimiser
-    holds the float32 weights too."""
-    weights = [optimizer.param_groups[0]["params"] for _, optimizer in trained]
-    optimizers = [optimizer.state_dict() for _, optimizer in trained]
-    torch.save({"steps": steps, "weights": weights, "optimizers": optimizers}, run / "state.new")
-    os.replace(run / "state.new", run / "state.pt")
+def config_checksum(config: dict) -> str:
+    """Of all that a config.json holds but the checksum."""
+    held = {name: value for name, value in config.items() if name != "minreason_checksum"}
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
-def load_state(run: Path, trained: list[tuple], steps: int, with_study: bool) -> int:
-    """Put the saved state into (model, optimiser) pairs; returns the steps taken. Later lines of the logs are dropped.
-
-    steps: how many the run is to have. with_study: whether a study belongs to a finished run. Raises BadInput for a
-    state of another version, and for a run that is finished.
-    """
-    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
-    if "optimizers" not in state:
-        raise BadInput(f"--resume: the state in {run} was saved by another version of this program; start again")
-    finished = "model_type" in read_config(run) and (not with_study or (run / "report.json").is_file())
-    if state["steps"] >= steps and finished:
-        raise BadInput(f"--resume: {run} has taken its {state['steps']} steps; give --steps above that")
-    for (model, optimizer), held, weights in zip(trained, state["optimizers"], state["weights"], strict=True):
-        optimizer.load_state_dict(held)
-        with torch.no_grad():
-            for weight, saved in zip(optimizer.param_groups[0]["params"], weights, strict=True):
-                weight.copy_(saved)
-        write_back(model, optimizer)
-    for name in ("metrics.jsonl", "samples.jsonl"):
-        rows = [row for row in read_log(run / name) if row["step"] < state["steps"]]
-        replace_text(run / name, "".join(json.dumps(row) + "\n" for row in rows))
-    return state["steps"]
-
-
-def save_model(run: Path, policy, adapted, optimizer, tokenizer, described: dict) -> None:
-    """The trained model, in float32, as save_pretrained writes it, moved into the run folder when it is complete.
-
-    adapted: the peft model, or None; its adapters are merged. config.json comes last: once it names an architecture,
-    everything else is there.
-    """
-    policy.float()
-    write_back(policy, optimizer)
-    if adapted is not None:
-        policy = adapted.merge_and_unload()
-    policy.save_pretrained(run / "saving")
-    tokenizer.save_pretrained(run / "saving")
-    write_config(run / "saving", read_config(run / "saving"), described)
-    for file in sorted((run / "saving").iterdir(), key=lambda file: file.name == "config.json"):
-        os.replace(file, run / file.name)
-    (run / "saving").rmdir()
+def config_is_whole(config: dict) -> bool:
+    """Whether a config.json is what `write_config` wrote; one without a checksum is believed."""
+    return config.get("minreason_checksum") in (None, config_checksum(config))

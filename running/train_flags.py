@@ -15,8 +15,9 @@ from recipes import RECIPES
 from rewards import REWARDS, flags_of
 from running.files import BadInput
 from running.flags import check, parse, shown
-from running.folder import read_config
+from running.folder import STATE, config_is_whole, read_config
 from running.models import own_data, resolve_device
+from running.saving import AGAIN
 
 SWITCHES = {
     "resume": "go on with the run in the run folder, up to --steps",
@@ -235,8 +236,11 @@ def check_rewards(settings) -> None:
 def resumed(settings, given: set[str]):
     """The settings of the run in the folder. Flags that change its steps are refused: a run has one learning rate."""
     saved = read_config(Path(settings.run))
-    if "minreason" not in saved or not (Path(settings.run) / "state.pt").is_file():
-        raise BadInput(f"--resume: {settings.run} holds no run with a saved state; start it without --resume")
+    if "minreason" not in saved or not (Path(settings.run) / STATE).exists():
+        lacks = STATE if "minreason" in saved else "config.json with its settings"
+        raise BadInput(f"--resume: {settings.run} has no {lacks}; start the run without --resume")
+    if not config_is_whole(saved):
+        raise BadInput(f"--resume: {settings.run}/config.json is damaged, or of another version of this program; {AGAIN}")
     try:
         old = type(settings)(**saved["minreason"])
     except TypeError:

@@ -23,6 +23,7 @@ from study.pictures import PICTURES
 SAMPLES, STUDY, PARTS = "samples.jsonl.gz", "study.json", "parts"
 UNFINISHED = "unfinished"  # a folder in which the report is written, before its files are moved to their places
 FILES = (SAMPLES, STUDY, *PICTURES, "review.md", "passk.json", "report.html", "report.json")
+WRITTEN = (*FILES, PARTS, UNFINISHED, "*-????????-?????.jsonl.gz")  # all names that it writes, parts among them
 # What must be equal for samples to belong to one study; besides them the problems. Models may be added.
 IDENTITY = ("template", "samples", "temperature", "top_p", "max_new_tokens", "seed", "dtype")
 

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from passk import BINS
+from running.files import replace_bytes
 from running.logs import parted, window
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
@@ -39,8 +40,9 @@ def save(figure, path: Path) -> str:
     The SVG has no background, and its letters are text: it takes the page's colour and font, and is found by a search.
     Its ids hold a hash of what they name and of the file's name: two pictures on a page have none in common.
     """
-    figure.savefig(path, dpi=130)
-    drawn = io.StringIO()
+    raster, drawn = io.BytesIO(), io.StringIO()
+    figure.savefig(raster, dpi=130, format="png")
+    replace_bytes(path, raster.getvalue())
     with plt.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)
