@@ -130,7 +130,7 @@ def distill(s: Settings) -> None:
 
 def encoded(problems: list, model, tokenizer, s: Settings) -> list[list[int]]:
     """The prompts as a model's tokens. Raises BadInput where one leaves no room for a response."""
-    return data.encode_prompts(problems, tokenizer, s.template, models.context_room(model, s.max_new_tokens))
+    return models.encoded(problems, model, tokenizer, s.template, s.max_new_tokens)
 
 
 def right_responses(

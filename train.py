@@ -370,8 +370,7 @@ def prepare(s: Settings, loaded: tuple | None = None) -> Parts:
         raise BadInput(f"--prompts-per-step {s.prompts_per_step}: {has}; ask for fewer")
     policy, tokenizer = loaded or models.load_model(s.model, device, dtype)
     s.template = s.template or data.default_template(tokenizer, problems[0].kind)
-    room = models.context_room(policy, s.max_new_tokens)
-    prompts = data.encode_prompts(problems + held_out, tokenizer, s.template, room)
+    prompts = models.encoded(problems + held_out, policy, tokenizer, s.template, s.max_new_tokens)
     prompts, held_out_prompts = prompts[: len(problems)], prompts[len(problems) :]
 
     reward_model = load_reward_model(s.reward_model, device, dtype) if s.reward_model else None

@@ -101,8 +101,8 @@ def write_sums(folder: Path) -> None:
         replace_text(folder / SUMS, json.dumps(sums, indent=1))
 
 
-def check_sums(folder: Path, flag: str) -> None:
-    """Raise BadInput if a file of a model that we wrote is not as it was written. Others have no checksums."""
+def check_sums(folder: Path, flag: str, way_out: str) -> None:
+    """Raise BadInput if a file of a model is not as it was written; a folder without checksums is believed."""
     if not (folder / SUMS).is_file():
         return
     try:
@@ -111,10 +111,7 @@ def check_sums(folder: Path, flag: str) -> None:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         damaged = [str(getattr(error, "filename", None) or folder / SUMS)]
     if damaged:
-        raise BadInput(
-            f"{flag} {folder}: {Path(damaged[0]).name} is not as it was written; copy the folder again, or make it "
-            f"again (if you changed the file yourself, delete {SUMS})"
-        )
+        raise BadInput(f"{flag} {folder}: {Path(damaged[0]).name} is not as it was written; {way_out}")
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
@@ -150,4 +147,5 @@ def made_once(folder: str | Path, name: str, defined_by: list, sources: list[Pat
         except BadInput:
             if not target.exists():  # else another process made the same model meanwhile
                 raise
+    check_sums(target, "--model", "delete the folder, and it is made again")
     return target

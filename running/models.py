@@ -13,8 +13,10 @@ import torch
 import transformers
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+import data
 import toy
-from running.files import BadInput
+from running.files import SUMS, BadInput, check_sums
+from running.folder import read_config
 from running.gguf_files import unpacked
 
 
@@ -71,21 +73,63 @@ def own_data(name: str) -> str | None:
     return toy.world_of(name) or ("arithmetic" if name in smollm2.NAMES else None)
 
 
+def from_saved(auto_class, name: str, flag: str, dtype: torch.dtype):
+    """(model, tokenizer) as transformers saved them, in a folder or on the hub. Raises BadInput; flag: for its message.
+
+    Weights come from safetensors alone, code that lies beside them is never run, and weights that do not fit are
+    refused: transformers would draw what is missing at random, and leave out what is too much.
+    """
+    folder, logging = Path(name), transformers.utils.logging
+    if "minreason_checksum" in read_config(folder):  # a run; in other folders people change files as they like
+        check_sums(folder, flag, f"copy the folder again (or delete {SUMS}, if you changed the file yourself)")
+    options = {"local_files_only": folder.is_dir() or not hub_answers(name), "trust_remote_code": False}
+    checks = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()  # our one line says it
+    logging.disable_progress_bar()  # for a second of loading
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+        model, report = auto_class.from_pretrained(name, dtype=dtype, **options, **checks)
+    except Exception as error:  # no model, no network, another kind of model, no tokenizer, broken weights
+        reason = lacking(folder) or f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        raise BadInput(
+            f"{flag} {name}: no folder and no hub id that a model can be loaded from ({reason}); give a folder as "
+            "save_pretrained writes it"
+        ) from None
+    finally:
+        logging.set_verbosity(said)
+    files = type(tokenizer).vocab_files_names.values()  # without them transformers makes one that knows nothing
+    if folder.is_dir() and files and not any((folder / file).is_file() for file in files):
+        raise BadInput(f"{flag} {name}: has no tokenizer, none of {', '.join(sorted(files))}; copy it there")
+    # A model of texts has a head of its own, which one that scores them has no place for.
+    headless = auto_class is not transformers.AutoModelForCausalLM
+    unfit = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    unfit |= {key for key in report["unexpected_keys"] if not (headless and key.startswith("lm_head"))}
+    if unfit:
+        raise BadInput(f"{flag} {name}: its weights do not fit its config.json ({min(unfit)}); copy both again")
+    if broken := [key for key, weight in model.named_parameters() if not weight.isfinite().all()]:
+        raise BadInput(f"{flag} {name}: {broken[0]} holds numbers that are none (nan, inf); give another model")
+    return model.eval(), tokenizer
+
+
+def lacking(folder: Path) -> str | None:
+    """What a folder lacks to be a saved model; None if it has all, or is no folder."""
+    needed = {"config.json": "config.json", "*.safetensors": "weights, a .safetensors file"}
+    missing = [text for pattern, text in needed.items() if not any(folder.glob(pattern))]
+    return f"it has no {' and no '.join(missing)}" if folder.is_dir() and missing else None
+
+
 def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
     """(policy, tokenizer) of a name as `model_path` takes it, dropout off. Raises BadInput.
 
     In bfloat16 it is for sampling, and for training with engine.masters.adamw, which keeps float32 masters.
     """
-    transformers.utils.logging.disable_progress_bar()  # for a second of loading
-    path = model_path(name)
-    try:
-        local = Path(path).is_dir() or not hub_answers(name)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=local)
-        policy = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=local)
-    except Exception as error:  # no model, no network, no language model, no tokenizer, broken or unfitting weights
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise BadInput(f"--model {name}: no folder and no hub id that a model can be loaded from ({reason})") from None
-    policy.eval().to(device)
+    policy, tokenizer = from_saved(transformers.AutoModelForCausalLM, model_path(name), "--model", dtype)
+    policy.to(device)
+    if min(end_tokens(policy, tokenizer), default=10**9) >= policy.get_output_embeddings().weight.shape[0]:
+        raise BadInput(
+            f"--model {name}: has no end token, so no completion would end; put eos_token_id into its config"
+        )
     # Sampling and training compute logits as head(hidden state). Some models do more to them (soft-capping, scaling).
     probe = torch.arange(8, device=device)[None] % policy.config.vocab_size
     with torch.no_grad():
@@ -101,6 +145,15 @@ def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
 def context_room(policy, max_new_tokens: int) -> int:
     """How many tokens a prompt may have beside its completion."""
     return getattr(policy.config, "max_position_embeddings", 10**9) - max_new_tokens
+
+
+def encoded(problems: list, policy, tokenizer, template: str, max_new_tokens: int) -> list[list[int]]:
+    """The prompts of problems, as tokens of this model. Raises BadInput for one that does not fit."""
+    prompts = data.encode_prompts(problems, tokenizer, template, context_room(policy, max_new_tokens))
+    known = policy.get_input_embeddings().num_embeddings
+    if (largest := max(map(max, prompts))) >= known:
+        raise BadInput(f"--model: its tokenizer makes token {largest}, and it knows {known}; they are not of one model")
+    return prompts
 
 
 def end_tokens(policy, tokenizer) -> list[int]:

@@ -1,13 +1,11 @@
 """reward_models.py: models with a scalar head, and the scores that they give."""
 
-from pathlib import Path
-
 import torch
 import transformers
 
 from running import toy_reward_model
 from running.files import BadInput
-from running.models import hub_answers
+from running.models import from_saved
 
 
 def load_reward_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
@@ -21,18 +19,11 @@ def load_reward_model(name: str, device: str = "cpu", dtype: torch.dtype = torch
             name = str(toy_reward_model.reward_model(float(name.removeprefix("toy-"))))
         except ValueError as error:
             raise BadInput(f"{flag}: {error}; give toy-0.75, say") from None
-    try:
-        local = Path(name).is_dir() or not hub_answers(name)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=local)
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=dtype, local_files_only=local
-        )
-    except Exception as error:  # as in load_model
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise BadInput(f"{flag}: no folder and no hub id that a model can be loaded from ({reason})") from None
+    kind = transformers.AutoModelForSequenceClassification
+    model, tokenizer = from_saved(kind, name, "--reward-model", dtype)
     if model.config.num_labels != 1:
         raise BadInput(f"{flag}: has {model.config.num_labels} outputs; a reward model has one")
-    return model.eval().to(device), tokenizer
+    return model.to(device), tokenizer
 
 
 @torch.no_grad()

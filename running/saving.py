@@ -66,7 +66,9 @@ def read_state(run: Path) -> dict:
         raise BadInput(f"--resume: {path} is damaged, or of another version of this program; {AGAIN}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # no state at all, whatever its checksum says: pickle, zipfile and torch raise many kinds
+    except (
+        Exception
+    ) as error:  # no state at all, whatever its checksum says: pickle, zipfile and torch raise many kinds
         raise BadInput(f"--resume: {path} is no state of a run ({type(error).__name__}); {AGAIN}") from None
     if not isinstance(state, dict) or not {"steps", "logs", "begun", "weights", "optimizers"} <= state.keys():
         raise BadInput(f"--resume: {path} is of another version of this program; start again by --overwrite")

@@ -240,7 +240,9 @@ def resumed(settings, given: set[str]):
         lacks = STATE if "minreason" in saved else "config.json with its settings"
         raise BadInput(f"--resume: {settings.run} has no {lacks}; start the run without --resume")
     if not config_is_whole(saved):
-        raise BadInput(f"--resume: {settings.run}/config.json is damaged, or of another version of this program; {AGAIN}")
+        raise BadInput(
+            f"--resume: {settings.run}/config.json is damaged, or of another version of this program; {AGAIN}"
+        )
     try:
         old = type(settings)(**saved["minreason"])
     except TypeError:
