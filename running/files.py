@@ -66,7 +66,7 @@ def replace_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writes_into(name: str, way_out: str) -> Iterator[None]:
-    """Say in one line what a disk answers that is full, or that forbids to write: BadInput. name: a flag and its folder.
+    """Raise BadInput, in one line, where a disk is full or forbids to write. name: a flag and its folder.
 
     Not every library says what the system told it: torch.save speaks of a position in the file.
     """

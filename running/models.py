@@ -127,9 +127,7 @@ def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
     policy, tokenizer = from_saved(transformers.AutoModelForCausalLM, model_path(name), "--model", dtype)
     policy.to(device)
     if min(end_tokens(policy, tokenizer), default=10**9) >= policy.get_output_embeddings().weight.shape[0]:
-        raise BadInput(
-            f"--model {name}: has no end token, so no completion would end; put eos_token_id into its config"
-        )
+        raise BadInput(f"--model {name}: has no end token, so nothing would end; put eos_token_id into its config")
     # Sampling and training compute logits as head(hidden state). Some models do more to them (soft-capping, scaling).
     probe = torch.arange(8, device=device)[None] % policy.config.vocab_size
     with torch.no_grad():
