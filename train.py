@@ -27,6 +27,7 @@ Differs from the papers: nothing here is distributed, and there is one optimiser
 --updates-per-step says more. Defaults suit the toy; the papers' own settings are in recipes.py.
 """
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ from ppo import Critic, update_critic, values_of
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
 from running import models
 from running.dry_run import dry_run
+from running.export import export
 from running.files import BadInput, append_log, read_log, save_whole, writes_into
 from running.flags import described, flag, pick
 from running.folder import alone, check_folder, empty_folder
@@ -91,7 +93,7 @@ class Settings:
     prompts_per_step: int | None = flag(None, "problems a step, B; default 16, smollm2 8 (papers 64 to 256)", least=1)
     rollouts_per_prompt: int | None = flag(None, "completions of each, G; default toy 16, else 8 (papers 4 to 14)")
     max_new_tokens: int | None = flag(None, "of one; default toy 80, smollm2 48, else 512 (Intuitor 3,072)", least=1)
-    lr: float | None = flag(None, "learning rate; default toy 3e-4, else 1e-6; --lora x10 (papers 1e-6, 3e-6)", above=0)
+    lr: float | None = flag(None, "default toy 3e-4, else 1e-6; --lora x10 (papers 1e-6, 3e-6)", above=0, most=1)
     kl: float = flag(0.005, "weight of the KL penalty, 0 for none (Intuitor 0.005, 7B: 0.01)", least=0)
     seed: int = flag(0, "of every random draw", least=0)
     run: str | None = flag(None, "run folder; default runs/MODEL-REWARD-seedSEED, or runs/RECIPE-seedSEED")
@@ -119,13 +121,13 @@ class Settings:
     updates_per_step: int = flag(1, "optimiser steps on the same rollouts, GRPO's mu (papers 1)", least=1)
     overlong: float = flag(0.0, "the last share of --max-new-tokens costs up to 1/2 (DAPO 0.2)", least=0, most=1)
     resample: int = flag(0, "rounds of other prompts in place of groups that are all alike (DAPO)", least=0)
-    critic_lr: float | None = flag(None, "default 5 times --lr (noisy rewards 5e-6 and 1e-6)", above=0)
+    critic_lr: float | None = flag(None, "default 5 times --lr (noisy rewards 5e-6 and 1e-6)", above=0, most=1)
     critic_warmup: int = flag(0, "first steps that train the critic alone (noisy rewards 20)", least=0)
     critic_updates: int = flag(4, "of the critic in a step, each on its share of the batch (noisy rewards 4)", least=1)
     gae_lambda: float = flag(1.0, "1: return minus value; less trusts the critic more (papers 1)", least=0, most=1)
     # What else shapes a step.
     template: str | None = flag(None, "default arithmetic qa, chat models qwen-boxed, else plain", choices=TEMPLATES)
-    temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", above=0)
+    temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", least=0.01)
     warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth)", least=0)
     schedule: str = flag("constant", "of the rate after that (Intuitor cosine)", choices=("constant", "cosine"))
     lora: int = flag(0, "rank of adapters (alpha twice that) of all linear layers but the head; 0: none", least=0)
@@ -135,6 +137,7 @@ class Settings:
     compile: bool = flag(False, "torch.compile the layers for training: minutes at the start, for long runs on a GPU")
     allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
     save_every: int = flag(20, "steps between two states that --resume goes on from; Ctrl-C saves one too", least=1)
+    export: str | None = flag(None, "write the run's model to share it, here or in RUN-export", nargs="?", const="")
     device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str | None = flag(None, "default bfloat16 on a GPU, else float32; the optimiser always keeps float32")
     # Before and after: the study that eval.py makes of the starting and the trained model.
@@ -327,6 +330,8 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
         parts.optimizer.param_groups[0]["lr"] = lr = learning_rate(number, **pick(settings, "lr warmup schedule steps"))
         looked = look_at_held_out(number, parts, settings)
         graded, rewards, _, measured = step(number, parts, settings)
+        if not math.isfinite(measured["grad_norm"]):
+            raise BadInput(f"--lr {settings.lr}: the gradient of step {number} is no number any more; try a lower one")
 
         # Several rewards are logged as the weighted sum that a reader has in mind; what trains are the advantages.
         total = weighted(rewards, parts.reward_weights)  # [B, G]
@@ -464,6 +469,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings, given, switches = parse(argv)
         complete(settings)
+        if settings.export is not None:  # of a run that is there: nothing is trained
+            export(Path(settings.run), Path(settings.export or f"{settings.run}-export"))
+            return 0
         if "resume" in switches:  # the settings are those of the run; flags may only prolong it
             settings = resumed(settings, given)
         check_looks(settings)

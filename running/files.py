@@ -117,12 +117,17 @@ def check_sums(folder: Path, flag: str, way_out: str) -> None:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
-def save_whole(folder: Path, model, tokenizer) -> None:
-    """Save both into a new folder, which is there as a whole, with checksums, or not at all. OSError if it is there."""
+def save_whole(folder: Path, model, tokenizer, texts: dict[str, str] | None = None) -> None:
+    """Save both into a new folder, which is there as a whole, with checksums, or not at all. OSError if it is there.
+
+    texts: further files by name.
+    """
     unfinished = folder.with_name(f"{folder.name}-unfinished-{os.getpid()}")
     try:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
+        for name, text in (texts or {}).items():
+            (unfinished / name).write_text(text, encoding="utf-8")
         write_sums(unfinished)
         os.replace(unfinished, folder)
     except Exception:

@@ -18,7 +18,7 @@ def flag(default, text: str, **limits: Any):
     """A field of a settings class.
 
     limits: `least` (smallest value), `above` (larger than), `choices` (allowed values; None is always allowed), and
-    what argparse takes: `type`, `nargs`, `action`, `metavar`; `positional` makes it an argument without a name.
+    what argparse takes: `type`, `nargs`, `const`, `action`, `metavar`; `positional`: an argument without a name.
     """
     return field(default=default, metadata={"help": text, **limits})
 
@@ -64,7 +64,9 @@ def parse(
         value = {"type": kind, "metavar": kind.__name__.upper()}
         if kind is bool:
             value = {"action": argparse.BooleanOptionalAction}
-        value |= {name: f.metadata[name] for name in ("type", "nargs", "action", "metavar") if name in f.metadata}
+        value |= {
+            name: f.metadata[name] for name in ("type", "nargs", "const", "action", "metavar") if name in f.metadata
+        }
         # SUPPRESS leaves a flag that was not given out of the result: so a given one can be told from its default.
         if f.metadata.get("positional"):
             group.add_argument(f.name, help=text, **value)

@@ -2,12 +2,11 @@
 
 state.pt holds the float32 weights and the optimiser, and says what it belongs to: the logs up to that step, the
 problems and the model that the run began with. A state that does not fit is refused: gone on with, it would end in
-other weights without a word. state.sha256 holds the checksum of state.pt, and while a new one takes its place those of
-both.
+other weights without a word. state.sha256 holds the checksum of state.pt, and while a new one takes its place also that
+of the new one.
 """
 
 import hashlib
-import json
 import os
 import shutil
 from pathlib import Path
@@ -50,9 +49,10 @@ def save_state(run: Path, steps: int, trained: list[tuple], begun: dict[str, str
     except Exception:
         new.unlink(missing_ok=True)  # half a state would fill the disk
         raise
-    before = sums.read_text().split()[-1:] if sums.exists() else []
-    replace_text(sums, "\n".join([*before, checksum(new)]))
+    before, now = sums.read_text() if sums.exists() else "", checksum(new)
+    replace_text(sums, f"{before}\n{now}")  # a kill from here on finds the checksum of whichever state is there
     os.replace(new, run / STATE)
+    replace_text(sums, now)
 
 
 def read_state(run: Path) -> dict:
@@ -63,16 +63,13 @@ def read_state(run: Path) -> dict:
     except OSError as error:
         raise BadInput(f"--resume: cannot read {error.filename} ({error.strerror}); {AGAIN}") from None
     if found not in known:
-        raise BadInput(f"--resume: {path} is damaged, or of another version of this program; {AGAIN}")
+        raise BadInput(f"--resume: {path} is not what {STATE_SUMS} says: damaged, or of another version; {AGAIN}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # no state at all, whatever its checksum says: pickle, zipfile and torch raise many kinds
+    except Exception as error:  # whatever the checksum says; pickle, zipfile and torch raise many kinds
         raise BadInput(f"--resume: {path} is no state of a run ({type(error).__name__}); {AGAIN}") from None
     if not isinstance(state, dict) or not {"steps", "logs", "begun", "weights", "optimizers"} <= state.keys():
         raise BadInput(f"--resume: {path} is of another version of this program; start again by --overwrite")
-    replace_text(run / STATE_SUMS, found)  # there may be two, after a kill
     return state
 
 
@@ -108,6 +105,7 @@ def load_state(run: Path, trained: list[tuple], steps: int, with_study: bool, be
             for weight, saved in zip(optimizer.param_groups[0]["params"], weights, strict=True):
                 weight.copy_(saved)
         write_back(model, optimizer)
+    replace_text(run / STATE_SUMS, checksum(run / STATE))  # after a kill there may be two
     for name, (size, _) in state["logs"].items():
         with open(run / name, "rb") as log:
             replace_bytes(run / name, log.read(size))
