@@ -424,7 +424,7 @@ def look_at_held_out(number: int, parts: Parts, s: Settings) -> dict[str, float]
         graded = grade_rollouts(list(problems), rollouts, parts.tokenizer, s.allow_code_execution)
         right += graded.groups(graded.right).sum(dim=1).tolist()
     if s.keep_checkpoints:
-        save_whole(Path(s.run) / f"checkpoint-{number}", parts.policy, parts.tokenizer)
+        save_whole(Path(s.run) / f"checkpoint-{number}", parts.policy, parts.tokenizer, replace=True)
     once, often = passk.curve(LOOKS, [int(count) for count in right], [1, LOOKS]).tolist()
     return {"eval_accuracy": once, f"eval_pass@{LOOKS}": often}
 

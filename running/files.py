@@ -117,11 +117,14 @@ def check_sums(folder: Path, flag: str, way_out: str) -> None:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
-def save_whole(folder: Path, model, tokenizer, texts: dict[str, str] | None = None) -> None:
+def save_whole(folder: Path, model, tokenizer, texts: dict[str, str] | None = None, replace: bool = False) -> None:
     """Save both into a new folder, which is there as a whole, with checksums, or not at all. OSError if it is there.
 
-    texts: further files by name.
+    texts: further files by name. replace: delete what is there before, and what a kill left of it.
     """
+    for path in folder.parent.glob(f"{folder.name}*") if replace else ():
+        if path.name == folder.name or path.name.startswith(f"{folder.name}-unfinished-"):
+            shutil.rmtree(path)
     unfinished = folder.with_name(f"{folder.name}-unfinished-{os.getpid()}")
     try:
         model.save_pretrained(unfinished)

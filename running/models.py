@@ -16,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 import data
 import toy
 from running.files import SUMS, BadInput, check_sums
-from running.folder import read_config
+from running.folder import config_is_whole, read_config
 from running.gguf_files import unpacked
 
 
@@ -82,6 +82,8 @@ def from_saved(auto_class, name: str, flag: str, dtype: torch.dtype):
     folder, logging = Path(name), transformers.utils.logging
     if "minreason_checksum" in read_config(folder):  # a run; in other folders people change files as they like
         check_sums(folder, flag, f"copy the folder again (or delete {SUMS}, if you changed the file yourself)")
+        if not config_is_whole(read_config(folder)):
+            raise BadInput(f"{flag} {name}: config.json is not as it was written; copy the folder again")
     options = {"local_files_only": folder.is_dir() or not hub_answers(name), "trust_remote_code": False}
     checks = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     said = logging.get_verbosity()

@@ -126,11 +126,13 @@ def save_model(run: Path, policy, adapted, optimizer, tokenizer, described: dict
     shutil.rmtree(new, ignore_errors=True)  # what a kill left
     policy.save_pretrained(new)
     tokenizer.save_pretrained(new)
-    write_config(new, read_config(new), described)
+    architecture = read_config(new)
+    (new / "config.json").unlink()
     write_sums(new)
-    for file in sorted(new.iterdir(), key=lambda file: file.name == "config.json"):
+    for file in new.iterdir():
         os.replace(file, run / file.name)
     new.rmdir()
+    write_config(run, architecture, described)
 
 
 def forget_model(run: Path, described: dict) -> None:
