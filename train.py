@@ -137,7 +137,7 @@ class Settings:
     compile: bool = flag(False, "torch.compile the layers for training: minutes at the start, for long runs on a GPU")
     allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
     save_every: int = flag(20, "steps between two states that --resume goes on from; Ctrl-C saves one too", least=1)
-    export: str | None = flag(None, "write the run's model to share it, here or in RUN-export", nargs="?", const="")
+    export: str | None = flag(None, "write the run's model to share it, here or in RUN-export", nargs="?", const="auto")
     device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str | None = flag(None, "default bfloat16 on a GPU, else float32; the optimiser always keeps float32")
     # Before and after: the study that eval.py makes of the starting and the trained model.
@@ -470,7 +470,7 @@ def main(argv: list[str] | None = None) -> int:
         settings, given, switches = parse(argv)
         complete(settings)
         if settings.export is not None:  # of a run that is there: nothing is trained
-            export(Path(settings.run), Path(settings.export or f"{settings.run}-export"))
+            export(Path(settings.run), Path(settings.export if settings.export != "auto" else f"{settings.run}-export"))
             return 0
         if "resume" in switches:  # the settings are those of the run; flags may only prolong it
             settings = resumed(settings, given)

@@ -6,6 +6,7 @@ Each field of a settings class is a flag of the same name. `flag` declares its d
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, field, fields
 from types import UnionType
@@ -33,6 +34,20 @@ def pick(settings, names: str) -> dict:
     return {name: getattr(settings, name) for name in names.split()}
 
 
+class OneLine(argparse.ArgumentParser):
+    """argparse, but what it refuses is said in one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}; see {self.prog} --help\n")
+
+
+def at_home(value):
+    """A text in which a `~` at the start is the home folder, as in the shell; anything else as it is."""
+    if isinstance(value, list):
+        return [at_home(part) for part in value]
+    return os.path.expanduser(value) if isinstance(value, str) else value
+
+
 def parse(
     settings_class, argv, program: str, description: str, recipes=None, switches=None, groups=None
 ) -> tuple[Any, set, set]:
@@ -48,7 +63,7 @@ def parse(
     recipes, switches, groups = recipes or {}, switches or {}, groups or {}
     # argparse's own usage would name all flags, in twenty lines.
     named = [program, *(f.name for f in fields(settings_class) if f.metadata.get("positional")), "[flags]"]
-    parser = group = argparse.ArgumentParser(prog=program, usage=" ".join(named), description=description)
+    parser = group = OneLine(prog=program, usage=" ".join(named), description=description)
     for f in fields(settings_class):
         if f.name in groups:
             group = parser.add_argument_group(groups[f.name])
@@ -74,7 +89,10 @@ def parse(
             group.add_argument(shown(f.name), default=argparse.SUPPRESS, help=text, **value)
     for name, text in switches.items():
         parser.add_argument(shown(name), action="store_true", help=text)
-    given = vars(parser.parse_args(argv))
+    given = {name: at_home(value) for name, value in vars(parser.parse_args(argv)).items()}
+    for name, value in given.items():
+        if value == []:  # what argparse makes of `--steps=--`
+            parser.error(f"{shown(name)}: expected one argument")
     on = {name for name in switches if given.pop(name)}
     recipe = given.get("recipe")
     if recipe is not None and recipe not in recipes:
@@ -103,6 +121,8 @@ def check(settings) -> None:
         value, limits = getattr(settings, f.name), f.metadata
         if value is None:
             continue
+        if value == "":
+            raise BadInput(f"{shown(f.name)}: is empty; give a value, or leave it out")
         if isinstance(value, float) and not math.isfinite(value):
             raise BadInput(f"{shown(f.name)} {value}: must be a number")
         if "choices" in limits and value not in limits["choices"]:

@@ -137,6 +137,7 @@ def check_eval(settings, given: set[str]) -> None:
 
 def complete(settings) -> None:
     """Raise BadInput for what cannot work, and fill in what was left open."""
+    check(settings)
     world, own = toy.world_of(settings.model), own_data(settings.model)
     defaults = {"data": own, **(TOY if world else SMOLLM2 if own else REAL)}
     if settings.lr is None and settings.lora:
@@ -152,7 +153,6 @@ def complete(settings) -> None:
         raise BadInput(f"--data {settings.data}: this toy model reads problems of {world} only; give another --model")
     if settings.rollouts_per_prompt < 2 and settings.advantage in ("group", "mean", "leave_one_out"):
         raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
-    check(settings)
     check_rewards(settings)
     check_algorithm(settings)
     if settings.critic_lr is None and settings.advantage == "critic":
