@@ -56,7 +56,7 @@ def json_rows(path: Path, flag: str) -> Rows:
         return
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise BadInput(f"{said}, row {number}: a {type(row).__name__}, not an object; give a list of objects")
+            raise BadInput(f"{said}, row {number}: of type {type(row).__name__}, not an object; give a list of objects")
         yield f"row {number}", row
 
 
@@ -102,7 +102,7 @@ def write_rows(path: Path, rows: list[dict]) -> None:
         replace_text(path, "".join(json.dumps(row, default=str) + "\n" for row in rows))
 
 
-def loaded_rows(name: str, configuration: str | None, split: str, said: str) -> Rows:
+def loaded_rows(name: str, configuration: str | None, split: str, said: str, way_out: str) -> Rows:
     """The rows that datasets.load_dataset gives for an id of the hub or a folder. said: the start of a message."""
     import datasets  # here, not above: it takes a second to import, and the toy and other files do without it
 
@@ -110,5 +110,5 @@ def loaded_rows(name: str, configuration: str | None, split: str, said: str) -> 
         rows = datasets.load_dataset(name, configuration, split=split)
     except Exception as error:  # no network, no such data set, configuration or split, files that it cannot read
         reason = f"{type(error).__name__}: {in_a_line(error)}"
-        raise BadInput(f"{said} ({split}): {reason}; check the name, the split and the network") from None
+        raise BadInput(f"{said} ({split}): {reason}; {way_out}") from None
     return ((f"row {number}", row) for number, row in enumerate(rows, 1))

@@ -21,8 +21,8 @@ class BadInput(ValueError):
 
 def in_a_line(error: BaseException) -> str:
     """What an exception of somebody else's code says, in one line of bounded length."""
-    said = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-    said = " ".join(said.split()) or type(error).__name__
+    said = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else str(error)
+    said = " ".join(said.split()).rstrip(".") or type(error).__name__
     return said if len(said) <= 200 else f"{said[:200]} ..."
 
 
@@ -37,7 +37,7 @@ def read_lines(path: Path, flag: str) -> Iterator[tuple[int, dict]]:
                 if text.strip():
                     row = json.loads(text)
                     if not isinstance(row, dict):
-                        raise ValueError(f"a {type(row).__name__}, not an object")
+                        raise ValueError(f"of type {type(row).__name__}, not an object")
                     yield number, row
                 number += 1
     except FileNotFoundError:

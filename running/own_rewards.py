@@ -74,9 +74,10 @@ def columns_of(problem) -> dict:
 def loaded(name: str, columns: list[str]) -> Callable:
     """The function of FILE.py:FUNCTION. Raises BadInput if it is not there or cannot be called as it will be."""
     file, function_name = FORM.fullmatch(name).groups()
-    path, said = Path(file).expanduser(), f"--reward {name}"
+    said = f"--reward {name if len(name) <= 200 else f'{name[:200]} ...'}"
     if kind_of_path(file) != "file":
         raise BadInput(f"{said}: no such file; check the path")
+    path = Path(file).expanduser()
     module = ModuleType(f"own_rewards_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and pickles look for their module there

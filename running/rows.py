@@ -47,7 +47,8 @@ def rows_of(name: str, split: str, flag: str) -> Iterator[tuple[str, dict]] | No
     if kind == "file":
         return file_rows(Path(name).expanduser(), flag)
     if kind == "folder":
-        return loaded_rows(str(Path(name).expanduser()), None, split, f"{flag} {name}: cannot load this folder")
+        said = f"{flag} {name}: cannot load this folder"
+        return loaded_rows(str(Path(name).expanduser()), None, split, said, "check the split, and that it holds data")
     if kind == "other":
         raise BadInput(f"{flag} {name}: is no regular file (a pipe or a device); write the rows to a file")
     if hub_id(name):
@@ -73,7 +74,8 @@ def hub_rows(name: str, split: str, flag: str) -> Iterator[tuple[str, dict]]:
     """The rows of a data set of the hub, downloaded on first use. Raises BadInput."""
     huggingface_hub.utils.logging.set_verbosity_error()  # our one line says it; the hub would say it for each retry
     where, configuration, own_split = (*HUB[name], None) if name in HUB else ID.fullmatch(name).groups()
-    return loaded_rows(where, configuration, own_split or split, f"{flag} {name}: cannot load {where} from the hub")
+    said = f"{flag} {name}: no file here, and cannot load {where} from the hub"
+    return loaded_rows(where, configuration, own_split or split, said, "check the name, the split and the network")
 
 
 # --- columns --------------------------------------------------------------------------------------------------------
@@ -83,7 +85,7 @@ def named(value) -> str:
     """What a wrong value is, for a message."""
     if value is None:
         return "null"
-    return str(value) if isinstance(value, float) else f"a {type(value).__name__}"  # nan, inf
+    return str(value) if isinstance(value, float) else f"of type {type(value).__name__}"  # nan, inf
 
 
 def scalar(value, column: str) -> str:
@@ -123,12 +125,14 @@ def messages(prompt: list) -> tuple[tuple[str, str], ...]:
     pairs = []
     for number, message in enumerate(prompt, 1):
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            raise Unfit(f"message {number} of prompt is {named(message)} without role and content")
+            raise Unfit(f"message {number} of prompt is {named(message)}, without role and content")
         role, content = message["role"], message["content"]
         if role not in ROLES:
-            raise Unfit(f"message {number} of prompt has the role {in_a_line(ValueError(repr(role)))}, not {ROLES}")
+            raise Unfit(
+                f"message {number} of prompt has the role {in_a_line(ValueError(repr(role)))}, not {', '.join(ROLES)}"
+            )
         if not isinstance(content, str):
-            raise Unfit(f"message {number} of prompt has {named(content)} as its content, not a text")
+            raise Unfit(f"message {number} of prompt has a content {named(content)}, not a text")
         pairs.append((role, content))
     if not pairs or pairs[-1][0] != "user":
         raise Unfit("prompt is a list of messages, and the last one is not the user's")
@@ -204,11 +208,13 @@ def read_text(row: dict) -> tuple[str, str | None, str]:
     columns = ("problem", "question", "prompt", "text") if "test_list" in row else ("problem", "question", "prompt")
     text = next((row[column].strip("\n") for column in columns if isinstance(row.get(column), str)), None)
     if text is None:
-        if wrong := [column for column in columns if row.get(column) is not None]:
-            raise Unfit(f"{wrong[0]} is {named(row[wrong[0]])}; give a text")
+        if there := sorted((column for column in columns if column in row), key=lambda column: row[column] is None):
+            raise Unfit(f"{there[0]} is {named(row[there[0]])}; give a text")
         raise ValueError("not a row of a data set that we know")
     if text and ("tests" in row or "test_list" in row):
         tests = row.get("tests", row.get("test_list"))
+        if not isinstance(tests, str | list) or not all(isinstance(test, str) for test in tests):
+            raise Unfit(f"tests is {named(tests)}, and not a text or a list of texts")
         tests = tests if isinstance(tests, str) else "\n".join(tests)
         # The setup code is not shown to the model: in MBPP it defines names that only the tests use.
         gold = json.dumps({"tests": f"{row.get('test_setup_code') or ''}\n{tests}"}) if tests else ""
@@ -216,6 +222,8 @@ def read_text(row: dict) -> tuple[str, str | None, str]:
     if text and isinstance(row.get("options"), list):
         return choices(row, text.strip())
     answer, kind = gold_answer(row), row.get("kind") or "math"
+    if not isinstance(kind, str):
+        raise Unfit(f"kind is {named(kind)}; give a text")
     if kind in ("countdown", "search") and answer:
         puzzle(json.loads(answer))
     return text.strip(), answer, kind
