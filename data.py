@@ -35,6 +35,11 @@ class Problem:
     chat: tuple[tuple[str, str], ...] = ()  # (role, content) of the messages, if the prompt is a chat
     row: dict | None = field(default=None, compare=False, repr=False)  # all columns, where somebody asks for them
 
+    @property
+    def given(self) -> str | list[dict]:
+        """The prompt as the data have it: a text, or the messages of a chat."""
+        return [{"role": role, "content": text} for role, text in self.chat] if self.chat else self.prompt
+
 
 class NoAnswers(BadInput):
     """None of the problems has an answer, and answers are needed."""
@@ -217,10 +222,11 @@ def encode_prompt(problem: Problem, tokenizer, template: str, flag: str = "--dat
         return tokenizer(pattern.replace("{problem}", problem.prompt))["input_ids"]
     if not chats:
         raise BadInput(f"--template {template} needs a model whose tokenizer has a chat template; use plain or r1-zero")
-    turns = problem.chat or [(role, text.replace("{problem}", problem.prompt)) for role, text in pattern]
-    messages = [{"role": role, "content": text} for role, text in turns]
+    turns = [{"role": role, "content": text.replace("{problem}", problem.prompt)} for role, text in pattern]
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            problem.given if problem.chat else turns, tokenize=False, add_generation_prompt=True
+        )
     except jinja2.TemplateError as error:  # two turns of the same role in a row, say; or a template that breaks out
         raise BadInput(
             f"{flag}: the chat template of --model refuses a prompt ({in_a_line(error)}); mend one"

@@ -275,7 +275,7 @@ def rpr_reward(graded: Graded, pattern_options: dict) -> torch.Tensor:
 def reward_model_reward(graded: Graded, reward_model: tuple) -> torch.Tensor:
     """The scores of --reward-model, a (model, tokenizer)."""
     group = len(graded.texts) // len(graded.problems)
-    prompts = [problem.prompt for problem in graded.problems for _ in range(group)]
+    prompts = [problem.given for problem in graded.problems for _ in range(group)]
     return graded.groups(reward_model_scores(*reward_model, prompts, graded.texts))
 
 

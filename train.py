@@ -17,8 +17,8 @@ else here is the settings above it, the loop around it, and what stops a run tha
 
 The run folder holds the trained model (load it as any checkpoint), config.json (with the settings under "minreason"),
 metrics.jsonl (a line a step; docs/metrics.md explains each number), samples.jsonl (what the model says), learning.png,
-and a before/after study on held-out problems (what eval.py writes: report.html and more). --resume goes on from
-state.pt.
+held-out.jsonl (with --eval-split), and a before/after study on held-out problems (what eval.py writes: report.html and
+more). --resume goes on from state.pt.
 
 Every random draw is a function of the seed and the step alone. So a resumed run needs no saved generator, and on a CPU
 it is bit for bit the run that was never interrupted.

@@ -109,7 +109,7 @@ def graded_by(name: str, function: Callable, columns: list[str], graded, trainer
     of_row = [p for p in graded.problems for _ in range(len(graded.texts) // len(graded.problems))]  # N
     rows, said = [columns_of(problem) for problem in of_row], f"--reward {name}"
     asked = {column: [row.get(column) for row in rows] for column in columns}
-    asked["prompts"] = [[{"role": r, "content": c} for r, c in p.chat] if p.chat else p.prompt for p in of_row]
+    asked["prompts"] = [problem.given for problem in of_row]
     asked["completions"] = [
         [{"role": "assistant", "content": text}] if p.chat else text
         for p, text in zip(of_row, graded.texts, strict=True)

@@ -196,6 +196,9 @@ def complete(settings) -> None:
 
 def check_data(settings) -> None:
     """Raise BadInput for a split that the data do not have, and for one of problems that have a test split."""
+    for flag in ("data", "data_split", "eval_data"):
+        if getattr(settings, flag) is not None and not getattr(settings, flag).strip():
+            raise BadInput(f"{shown(flag)}: is empty; give a name, or leave it out")
     name, own = settings.data, settings.data in toy.WORLDS or settings.data == "arithmetic"
     if settings.data_split and (own or "@" in name or not has_splits(name)):
         raise BadInput(f"--data-split {settings.data_split}: {name} has no such choice; leave it out")

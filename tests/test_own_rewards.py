@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -315,6 +316,9 @@ def test_a_share_of_a_file_is_held_out_for_the_study_and_for_later(arguments, ch
         ("--data-split test", "--data-split test"),
         ("--data-split test --model toy --data toy", "--data-split test: toy has no such choice"),
         ("--data-split test --data a/b@dev", "--data-split test"),
+        ("--data-split ''", "--data-split: is empty"),
+        ("--eval-data ' '", "--eval-data: is empty"),
+        ("--data ''", "--data: is empty"),
     ],
 )
 def test_splits_that_cannot_be_had_are_refused(arguments, chains, tmp_path, capsys, flags, said):
@@ -323,6 +327,26 @@ def test_splits_that_cannot_be_had_are_refused(arguments, chains, tmp_path, caps
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
     assert not (tmp_path / "run").exists()
+
+
+def test_prompts_that_are_chats_are_trained_on_and_compared_as_they_are(arguments, chains, base, tmp_path, capsys):
+    """With a chat template that only joins the contents, a chat is the run of the same texts."""
+    plain = ["--data", write(tmp_path / "a.jsonl", chains), "--reward", "correct", "length=-0.1"]
+    assert train.main([*arguments, *plain]) == 0
+    expected = [sample["completion"] for sample in logged(tmp_path / "run", "samples.jsonl")]
+    shutil.copytree(base, tmp_path / "chatty")
+    (tmp_path / "chatty" / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    rows = [{"prompt": [{"role": "user", "content": row["problem"]}], "answer": row["answer"]} for row in chains]
+    chats = ["--data", write(tmp_path / "b.jsonl", rows), "--reward", "correct", "length=-0.1", "--overwrite"]
+    assert train.main([*arguments, *chats]) == 2
+    assert "--model has no chat template" in capsys.readouterr().err
+    chatty = [*arguments, "--model", str(tmp_path / "chatty"), *chats, "--eval-data", chats[1], "--eval-limit", "4"]
+    assert train.main([*chatty, "--template", "qwen-boxed"]) == 2
+    assert "give --template chat" in capsys.readouterr().err
+    assert train.main([*chatty, "--eval-samples", "2"]) == 0
+    assert [sample["completion"] for sample in logged(tmp_path / "run", "samples.jsonl")] == expected
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (report["template"], report["problems"]) == ("chat", 4)
 
 
 # --- problems without answers ----------------------------------------------------------------------------------------
@@ -348,6 +372,16 @@ def test_a_run_without_answers_has_no_accuracy_and_no_study_and_says_so_once(arg
     for reward_ in ("correct", "calibrate", "rpr correct"):
         assert train.main([*arguments, *data, "--reward", *reward_.split(), "--overwrite"]) == 2
         assert "no row has an answer" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_held_out_problems_without_answers_are_no_study(arguments, chains, tmp_path, capsys):
+    held = write(tmp_path / "b.jsonl", [{"problem": row["problem"]} for row in chains])
+    data = ["--data", write(tmp_path / "a.jsonl", chains), "--eval-data", held, "--eval-samples", "2"]
+    assert train.main([*arguments, *data]) == 0
+    said = capsys.readouterr().out
+    assert f"No study of the held-out problems. --eval-data {held}: no row has an answer" in said
+    assert "Accuracy on training problems" in said
+    assert not (tmp_path / "run" / "report.json").exists()
 
 
 def test_in_a_mixture_accuracy_is_that_of_the_problems_with_answers(arguments, chains, tmp_path):
