@@ -75,8 +75,8 @@ def loaded(name: str, columns: list[str]) -> Callable:
     """The function of FILE.py:FUNCTION. Raises BadInput if it is not there or cannot be called as it will be."""
     file, function_name = FORM.fullmatch(name).groups()
     said = f"--reward {name if len(name) <= 200 else f'{name[:200]} ...'}"
-    if kind_of_path(file) != "file":
-        raise BadInput(f"{said}: no such file; check the path")
+    if (kind := kind_of_path(file)) != "file":
+        raise BadInput(f"{said}: {'the file is no regular one' if kind else 'no such file'}; check the path")
     path = Path(file).expanduser()
     module = ModuleType(f"own_rewards_{path.stem}")
     module.__file__ = str(path)

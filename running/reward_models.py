@@ -33,8 +33,9 @@ def reward_model_scores(
     """The scores that a model with a scalar head gives to the completions of prompts, [N] float32.
 
     Both are texts: a reward model has a tokenizer of its own. With a chat template they are a user's and an assistant's
-    turn, else one text. (A prompt may also be the messages of a chat.) The score is the raw output if the model was trained on squared errors (config.problem_type
-    "regression", as the paper's), else its sigmoid, as pairwise losses mean it. tokens: in one pass, with padding.
+    turn, else one text; a prompt may also be the messages of a chat. The score is the raw output if the model was
+    trained on squared errors (config.problem_type "regression", as the paper's), else its sigmoid, as pairwise losses
+    mean it. tokens: in one pass, with padding.
     """
     chat = bool(getattr(tokenizer, "chat_template", None))
     if chat:

@@ -162,9 +162,23 @@ def test_what_can_be_known_before_the_first_step_is_refused_before_it(tmp_path, 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     (tmp_path / "folder.py").mkdir()
-    for name in ("nosuch.py:f", "~nobody-of-that-name/a.py:f", f"{tmp_path}/folder.py:f", f"{'x' * 300}.py:f"):
+    for name in ("nosuch.py:f", "~nobody-of-that-name/a.py:f", f"{'x' * 300}.py:f"):
         with pytest.raises(BadInput, match="no such file"):
             own_rewards.load([name], ROWS)
+    with pytest.raises(BadInput, match="no regular one"):
+        own_rewards.load([f"{tmp_path}/folder.py:f"], ROWS)
+
+
+def test_a_run_with_a_function_goes_on_as_if_it_had_not_stopped(arguments, chains, tmp_path):
+    """The function sees the same steps: what it pays depends on them here."""
+    code = "def f(completions, trainer_state, **_):\n    k = trainer_state.global_step\n"
+    name = written(tmp_path, code + "    return [len(c) * (-1) ** k + k for c in completions]")
+    flags = [*arguments, "--data", write(tmp_path / "a.jsonl", chains), "--reward", name]
+    assert train.main([*flags, "--steps", "3"]) == 0
+    whole = [row["reward_mean"] for row in logged(tmp_path / "run")]
+    assert train.main([*flags, "--overwrite"]) == 0
+    assert train.main(["--run", str(tmp_path / "run"), "--resume", "--steps", "3", "--reward", name]) == 0
+    assert [row["reward_mean"] for row in logged(tmp_path / "run")] == whole
 
 
 # --- flags ----------------------------------------------------------------------------------------------------------
