@@ -12,6 +12,7 @@ the flag, the file and the place.
 
 import csv
 import json
+import logging
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,9 +107,11 @@ def loaded_rows(name: str, configuration: str | None, split: str, said: str, way
     """The rows that datasets.load_dataset gives for an id of the hub or a folder. said: the start of a message."""
     import datasets  # here, not above: it takes a second to import, and the toy and other files do without it
 
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # our one line says it
     try:
         rows = datasets.load_dataset(name, configuration, split=split)
     except Exception as error:  # no network, no such data set, configuration or split, files that it cannot read
+        error = error.__cause__ or error  # "an error occurred" says less than which one
         reason = f"{type(error).__name__}: {in_a_line(error)}"
         raise BadInput(f"{said} ({split}): {reason}; {way_out}") from None
     return ((f"row {number}", row) for number, row in enumerate(rows, 1))

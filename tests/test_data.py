@@ -239,6 +239,9 @@ def test_a_folder_in_the_form_of_the_hub_has_splits(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="cannot load this folder .nosuch.*test") as error:
         load_problems(str(folder), "nosuch")
     assert "\n" not in str(error.value)
+    (folder / "train.jsonl").write_text('{"problem": "p", "answer": "1"}\n{"problem": \n')
+    with pytest.raises(BadInput, match="cannot load this folder .train.*JSON parse error"):
+        load_problems(str(folder))
 
 
 def turns(*pairs) -> dict:
