@@ -217,6 +217,8 @@ def test_a_csv_keeps_each_value_as_it_is_written(tmp_path):
         found = load_problems(str(tmp_path / "a.csv"), rows=True)
     assert [(p.prompt, p.answer) for p in found] == [('a, "b"\nc', "007"), ("d", "1e3"), ("e", "NA")]
     assert found[0].row == {"id": "007", "question": 'a, "b"\nc', "answer": "007"}
+    *_, last = load_problems(str(tmp_path / "a.csv"), answers=False, rows=True)
+    assert last.row == {"id": "10", "question": "f", "answer": None}
 
 
 def test_a_parquet_file_has_lists_and_numbers(tmp_path):
@@ -277,6 +279,7 @@ def turns(*pairs) -> dict:
         ({"question": "p", "answer": '{"target": "x", "nums": []}', "kind": "countdown"}, "target and nums"),
         ({"question": "p", "options": [], "answer": "A"}, "answer is A, and there are 0 options"),
         ({"question": "p", "options": ["a", "b"], "answer": "D"}, "answer is D, and there are 2 options"),
+        ({"question": "p", "options": ["a", "b"], "answer": "c"}, "answer is c, and there are 2 options"),
         ({"question": "p", "options": [{"a": 1}, "b"], "answer": "A"}, "an option is of type dict"),
         ({"question": "half \ud800", "answer": "1"}, "half of a surrogate pair"),
         ({"question": "p", "answer": "\udfff"}, "half of a surrogate pair"),
