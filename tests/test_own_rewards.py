@@ -20,7 +20,7 @@ from generate import Rollouts
 from rewards import Graded, reward
 from running import own_rewards
 from running.files import BadInput
-from running.train_flags import complete, idle_flags, reward_weights
+from running.train_flags import complete, idle_flags, needs_answers, reward_weights
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -210,6 +210,19 @@ def test_the_folder_of_a_run_is_named_by_the_function(tmp_path):
     assert settings.run == "runs/toy-correct+brevity=0.5-seed3"
     settings, _, _ = train.parse(["--reward", "my.py:brevity", "--flip", "0.5"])
     assert idle_flags(settings) == ["flip"]
+
+
+def test_only_what_reads_the_key_needs_answers():
+    for reward_, needed in (
+        ("correct", True),
+        ("rpr correct=0.1", True),
+        ("calibrate", True),
+        ("calibrate --reward-model toy-0.75", False),  # it reads the model's scores instead
+        ("correct calibrate --reward-model toy-0.75", True),
+        ("self_certainty my.py:f", False),
+        ("plurality", False),
+    ):
+        assert needs_answers(train.parse(["--reward", *reward_.split()])[0]) == needed, reward_
 
 
 # --- train.py -------------------------------------------------------------------------------------------------------
