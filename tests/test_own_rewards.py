@@ -326,6 +326,9 @@ def test_a_share_of_a_file_is_held_out_for_the_study_and_for_later(arguments, ch
     (run / "held-out.jsonl").unlink()
     assert train.main(["--run", str(run), "--resume", "--steps", "2"]) == 0
     assert {problem.prompt for problem in load_problems(str(run / "held-out.jsonl"))} == held
+    run = run.rename(tmp_path / "moved")
+    assert train.main(["--run", str(run), "--resume", "--steps", "3"]) == 0
+    assert json.loads((run / "report.json").read_text())["data"] == str(run / "held-out.jsonl")
     study = ["--data", str(run / "held-out.jsonl"), "--samples", "2", "--max-new-tokens", "30"]
     assert evaluation.main([arguments[1], str(run), *study, "--out", str(tmp_path / "out")]) == 0
 
@@ -401,6 +404,18 @@ def test_a_run_without_answers_has_no_accuracy_and_no_study_and_says_so_once(arg
         assert "no row has an answer" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
+def test_bad_held_out_problems_are_blamed_on_their_own_flag(arguments, chains, tmp_path, capsys):
+    data, held = ["--data", write(tmp_path / "a.jsonl", chains)], tmp_path / "b.jsonl"
+    for rows, said in (
+        ([{"problem": "Wörter", "answer": "1"}], "train.py: --eval-data: the tokenizer makes no token"),
+        ([{"problem": "1+1=", "answer": [2]}], f"train.py: --eval-data {held}, line 1: answer is of type list"),
+    ):
+        study = ["--eval-data", write(held, rows), "--eval-samples", "2"]
+        assert train.main([*arguments, *data, *study]) == 2
+        assert capsys.readouterr().err.strip().splitlines()[-1].startswith(said)
+        assert not (tmp_path / "run").exists()
+
+
 def test_held_out_problems_without_answers_are_no_study(arguments, chains, tmp_path, capsys):
     held = write(tmp_path / "b.jsonl", [{"problem": row["problem"]} for row in chains])
     data = ["--data", write(tmp_path / "a.jsonl", chains), "--eval-data", held, "--eval-samples", "2"]
@@ -415,8 +430,12 @@ def test_in_a_mixture_accuracy_is_that_of_the_problems_with_answers(arguments, c
     rows = [row if i % 2 else {"problem": row["problem"]} for i, row in enumerate(chains)]
     data, run = ["--data", write(tmp_path / "a.jsonl", rows)], tmp_path / "run"
     wide = ["--prompts-per-step", "12", "--reward", "plurality", "--steps", "3"]
-    assert train.main([*arguments, *data, *wide]) == 0
+    looks = ["--eval-split", "0.5", "--eval-samples", "2", "--eval-limit", "6", "--eval-every", "3"]
+    with pytest.warns(UserWarning, match="rows dropped"):  # by the study
+        assert train.main([*arguments, *data, *wide, *looks]) == 0
     assert all(0 < row["accuracy"] < 1 for row in logged(run))
+    assert logged(run)[0]["eval_accuracy"] * 6 * 16 == pytest.approx(round(logged(run)[0]["eval_accuracy"] * 6 * 16))
+    assert logged(run)[0]["eval_pass@16"] * 6 == pytest.approx(round(logged(run)[0]["eval_pass@16"] * 6))
     known = {row["problem"] for row in rows if "answer" in row}
     for sample in logged(run, "samples.jsonl"):
         assert (sample["correct"] is not None) == (sample["prompt"] in known)
