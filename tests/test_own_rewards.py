@@ -323,6 +323,18 @@ def test_a_run_folder_alone_runs_no_code_and_a_changed_file_is_noted(arguments, 
     assert f"note: --reward {name}: its file is not what it was" in capsys.readouterr().err
 
 
+def test_a_column_that_changed_since_the_run_began_is_noticed(arguments, chains, tmp_path, capsys):
+    rows = [{**row, "level": 1} for row in chains]
+    name = written(
+        tmp_path, "def f(completions, level, **_):\n    return [x * len(c) for x, c in zip(level, completions)]"
+    )
+    flags = [*arguments, "--data", write(tmp_path / "a.jsonl", rows), "--reward", name]
+    assert train.main(flags) == 0
+    write(tmp_path / "a.jsonl", [{**row, "level": 2} for row in chains])
+    assert train.main([*flags, "--resume", "--steps", "3"]) == 2
+    assert "what --data names has changed" in capsys.readouterr().err
+
+
 def test_a_share_of_a_file_is_held_out_for_the_study_and_for_later(arguments, chains, tmp_path, capsys):
     data, run = ["--data", write(tmp_path / "a.jsonl", chains)], tmp_path / "run"
     looks = ["--eval-split", "0.25", "--eval-samples", "2", "--eval-limit", "5", "--eval-every", "1"]
