@@ -91,7 +91,11 @@ def distill(s: Settings) -> None:
     problems = data.load_problems(s.data, "train")
     data.check_code_execution(problems, s.allow_code_execution)
     student, tokenizer = models.load_model(s.model, device, dtype)
-    s.template = s.template or data.TEMPLATE_OF.get(s.data) or data.default_template(tokenizer, problems[0].kind)
+    s.template = (
+        s.template
+        or data.TEMPLATE_OF.get(s.data)
+        or data.default_template(tokenizer, problems[0].kind, bool(problems[0].chat))
+    )
     prompts = encoded(problems, student, tokenizer, s)
     teacher, pairs = (student, tokenizer, prompts), None
     if is_written(s.teacher):

@@ -76,7 +76,7 @@ class Settings:
         None, "toy, a run folder or a hub id; the base first", positional=True, nargs="+", metavar="MODEL"
     )
     data: str | None = flag(
-        None, "toy, toy-search, arithmetic, gsm8k, math, math500 or a .jsonl(.gz) file; default the base model's own"
+        None, "toy, gsm8k, math500 ..., OWNER/NAME[:CONFIG][@SPLIT] of the hub or a file; default the base model's own"
     )
     limit: int | None = flag(None, "problems, the first ones; default 180, with --recipe or if greedy all", least=1)
     template: str | None = flag(None, "for all models; default qwen-boxed if the base has a chat template, else plain")

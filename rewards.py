@@ -11,6 +11,7 @@ NAME`, or `--reward NAME=WEIGHT NAME=WEIGHT`, can pay for:
     reward_model     a model with a scalar head
     calibrate        reward_model, and some rpr where that is low (or correct, else rpr) noisy rewards
     random, format, entropy, likelihood, length      controls, without which no result above means anything
+    FILE.py:FUNCTION a function of your own, of the kind that TRL takes (running/own_rewards.py)
 
 Intuitor is "Learning to Reason without External Rewards" (2505.19590), noisy rewards "The Climb Carves Wisdom Deeper
 Than the Summit" (2505.22653). With `--flip P` the answer key errs, as a bad checker would.
@@ -205,10 +206,12 @@ class Graded:
     rollouts: object  # generate.Rollouts
     texts: list[str]  # N completions without special tokens; never the prompt, whose own \boxed{} would be graded
     answers: list[str | None]  # N
-    right: list[bool]  # N, by the true answers: what accuracy means, whatever is rewarded
+    right: list[bool | None]  # N, by the true answers: what accuracy means, whatever is rewarded; None: no answer known
 
     def groups(self, values) -> torch.Tensor:
-        """N numbers as [B, G] float32 on the CPU."""
+        """N numbers as [B, G] float32 on the CPU; None becomes NaN."""
+        if isinstance(values, list):
+            values = [math.nan if value is None else value for value in values]
         return torch.as_tensor(values, dtype=torch.float32).cpu().reshape(len(self.problems), -1)
 
     @property
@@ -223,11 +226,14 @@ class Graded:
 
 
 def grade_rollouts(problems: list, rollouts, tokenizer, allow_code_execution: bool = False) -> Graded:
-    """Decode the completions, extract their answers and grade them against the answers of their problems."""
+    """Decode the completions, extract their answers and grade them against the answers of their problems, if known."""
     texts = tokenizer.batch_decode(rollouts.completions(), skip_special_tokens=True)
     of_row = [problem for problem in problems for _ in range(len(texts) // len(problems))]  # N
     kinds = [problem.kind for problem in of_row]
-    right = verify.grade(texts, [problem.answer for problem in of_row], kinds, allow_code_execution)
+    golds = [problem.answer for problem in of_row]
+    known = [row for row in zip(texts, golds, kinds, strict=True) if row[1] is not None]
+    verdicts = iter(verify.grade(*map(list, zip(*known, strict=True)), allow_code_execution) if known else [])
+    right = [None if gold is None else next(verdicts) for gold in golds]
     answers = [verify.extract_answer(text, kind) for text, kind in zip(texts, kinds, strict=True)]
     return Graded(problems, rollouts, texts, answers, right)
 
@@ -269,7 +275,7 @@ def rpr_reward(graded: Graded, pattern_options: dict) -> torch.Tensor:
 def reward_model_reward(graded: Graded, reward_model: tuple) -> torch.Tensor:
     """The scores of --reward-model, a (model, tokenizer)."""
     group = len(graded.texts) // len(graded.problems)
-    prompts = [problem.prompt for problem in graded.problems for _ in range(group)]
+    prompts = [problem.given for problem in graded.problems for _ in range(group)]
     return graded.groups(reward_model_scores(*reward_model, prompts, graded.texts))
 
 
@@ -317,8 +323,8 @@ MADE_FROM = {
 
 
 def inputs_of(name: str) -> list[str]:
-    """What a reward reads besides what was graded, by name."""
-    return list(inspect.signature(REWARDS[name]).parameters)[1:]
+    """What a reward reads besides what was graded, by name; nothing that we know of for one of the user's own."""
+    return list(inspect.signature(REWARDS[name]).parameters)[1:] if name in REWARDS else []
 
 
 def flags_of(name: str) -> set[str]:
@@ -328,4 +334,6 @@ def flags_of(name: str) -> set[str]:
 
 def reward(name: str, graded: Graded, inputs: dict) -> torch.Tensor:
     """The reward of that name, [B, G] float32. inputs: all that rewards may read; it is given what it reads."""
+    if name not in REWARDS:  # FILE.py:FUNCTION, as running/own_rewards.py has loaded it
+        return inputs["own"][name](graded, inputs["trainer_state"])
     return REWARDS[name](graded, **{key: inputs[key] for key in inputs_of(name)})

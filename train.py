@@ -17,8 +17,8 @@ else here is the settings above it, the loop around it, and what stops a run tha
 
 The run folder holds the trained model (load it as any checkpoint), config.json (with the settings under "minreason"),
 metrics.jsonl (a line a step; docs/metrics.md explains each number), samples.jsonl (what the model says), learning.png,
-and a before/after study on held-out problems (what eval.py writes: report.html and more). --resume goes on from
-state.pt.
+held-out.jsonl (with --eval-split), and a before/after study on held-out problems (what eval.py writes: report.html and
+more). --resume goes on from state.pt.
 
 Every random draw is a function of the seed and the step alone. So a resumed run needs no saved generator, and on a CPU
 it is bit for bit the run that was never interrupted.
@@ -29,8 +29,10 @@ Differs from the papers: nothing here is distributed, and there is one optimiser
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
@@ -49,12 +51,13 @@ from generate import Rollouts, generate, stream
 from grpo import kl, log_probabilities, token_mean, update
 from ppo import Critic, update_critic, values_of
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
-from running import models
+from running import models, own_rewards
+from running.data_files import write_rows
 from running.dry_run import dry_run
 from running.export import export
 from running.files import BadInput, append_log, read_log, save_whole, writes_into
 from running.flags import described, flag, pick
-from running.folder import alone, check_folder, empty_folder
+from running.folder import alone, check_folder, empty_folder, read_config
 from running.logs import describe, in_one_line, progress, some_samples, stopwatch, warn
 from running.reward_models import load_reward_model
 from running.saving import begun_with, forget_model, load_state, save_model, save_state
@@ -62,7 +65,9 @@ from running.stopping import Stopped, between_steps, program
 from running.train_flags import (
     check_looks,
     complete,
+    held_out_path,
     idle_on_policy,
+    needs_answers,
     read_command_line,
     resumed,
     reward_weights,
@@ -87,8 +92,8 @@ class Settings:
     # comparison, a larger B more problems. A recipe is a paper's settings by name.
     recipe: str | None = flag(None, "a named set of flags, such as toy-rpr (recipes.py has all); flags you add win")
     model: str = flag("toy", "toy, toy-search, smollm2-warm, a folder, a .gguf file or a hub id (papers: Qwen2.5)")
-    data: str | None = flag(None, "gsm8k, math, code_contests, arithmetic or a .jsonl(.gz); toys have their own")
-    reward: str = flag("correct", f"NAME, or NAME=WEIGHT several times: {', '.join(REWARDS)}", nargs="+")
+    data: str | None = flag(None, "gsm8k, math, OWNER/NAME[:CONFIG] of the hub, or a file; toys have their own")
+    reward: str = flag("correct", f"NAME or NAME=WEIGHT: {', '.join(REWARDS)}, or FILE.py:FUNCTION", nargs="+")
     steps: int = flag(60, "of training (Intuitor: 58 is one epoch of MATH)", least=1)
     prompts_per_step: int | None = flag(None, "problems a step, B; default 16, smollm2 8 (papers 64 to 256)", least=1)
     rollouts_per_prompt: int | None = flag(None, "completions of each, G; default toy 16, else 8 (papers 4 to 14)")
@@ -127,6 +132,7 @@ class Settings:
     gae_lambda: float = flag(1.0, "1: return minus value; less trusts the critic more (papers 1)", least=0, most=1)
     # What else shapes a step.
     template: str | None = flag(None, "default arithmetic qa, chat models qwen-boxed, else plain", choices=TEMPLATES)
+    data_split: str | None = flag(None, "of a data set of the hub or a folder; default train")
     temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", least=0.01)
     warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth)", least=0)
     schedule: str = flag("constant", "of the rate after that (Intuitor cosine)", choices=("constant", "cosine"))
@@ -142,6 +148,7 @@ class Settings:
     dtype: str | None = flag(None, "default bfloat16 on a GPU, else float32; the optimiser always keeps float32")
     # Before and after: the study that eval.py makes of the starting and the trained model.
     eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math")
+    eval_split: float = flag(0.0, "hold out this share of --data, in held-out.jsonl of the run", least=0, most=1)
     eval: str = flag("samples", "draw --eval-samples, or one greedy completion (papers)", choices=("samples", "greedy"))
     eval_samples: int | None = flag(None, "per held-out problem; default 64 on the toy, else 8; 0: no study", least=0)
     eval_limit: int | None = flag(None, "held-out problems; default 180, with --eval greedy all", least=0)
@@ -160,6 +167,7 @@ class Parts(NamedTuple):
     adapted: object | None  # with --lora: what can merge the adapters
     reward_model: tuple | None  # (model, tokenizer)
     reward_weights: dict[str, float]  # by name
+    own_rewards: dict[str, Callable]  # those that are the user's own functions
     problems: list[data.Problem]
     prompts: list[list[int]]  # the problems as tokens
     held_out: list[tuple[data.Problem, list[int]]]  # problems, with their prompts, that are not trained on
@@ -233,6 +241,7 @@ def grade(
     problems = [parts.problems[i] for i in chosen]
     graded = grade_rollouts(problems, rollouts, parts.tokenizer, s.allow_code_execution)
     inputs = reward_inputs(key, graded, parts, s)
+    inputs |= {"own": parts.own_rewards, "trainer_state": SimpleNamespace(global_step=key[0], max_steps=s.steps)}
     return graded, {name: reward(name, graded, inputs) for name in parts.reward_weights}
 
 
@@ -322,14 +331,23 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
     if first < settings.steps:
         forget(run)
     kept = described(settings, complete)
+    kept |= own_rewards.described(parts.own_rewards, read_config(run) if resume else None)
     forget_model(run, kept)
+    write_rows(Path(held_out_path(run)), [problem.row for problem, _ in parts.held_out if problem.row])  # --eval-split
     print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
     warned = set()  # each warning comes once
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
     for number in bar:
         parts.optimizer.param_groups[0]["lr"] = lr = learning_rate(number, **pick(settings, "lr warmup schedule steps"))
         looked = look_at_held_out(number, parts, settings)
-        graded, rewards, _, measured = step(number, parts, settings)
+        try:
+            graded, rewards, _, measured = step(number, parts, settings)
+        except BadInput as error:  # a reward of the user's own failed, and nothing has learned from it yet
+            if not rows:
+                empty_folder(run)  # so that the same command can be given again
+                raise
+            save_state(run, number, trained(parts), begun)
+            raise BadInput(f"{error}; --resume goes on before step {number}") from None
         if not math.isfinite(measured["grad_norm"]):
             raise BadInput(f"--lr {settings.lr}: the gradient of step {number} is no number any more; try a lower one")
 
@@ -367,16 +385,17 @@ def prepare(s: Settings, loaded: tuple | None = None) -> Parts:
     context, memory that is not there. It would cost hours to find out later. Nothing is written yet.
     """
     device, dtype = models.resolve_device(s.device, s.dtype)
-    problems = data.load_problems(s.data, "train")
-    held_out = data.load_problems(s.eval_data, "test", s.eval_limit) if study_is_due(s) or s.eval_every else []
+    problems, held_out = load_data(s)
+    own = own_rewards.load(reward_weights(s.reward), problems)
     data.check_code_execution(problems + held_out, s.allow_code_execution)
     if len(problems) < s.prompts_per_step:
         has = f"{s.data} has only {len(problems)} problems"
         raise BadInput(f"--prompts-per-step {s.prompts_per_step}: {has}; ask for fewer")
     policy, tokenizer = loaded or models.load_model(s.model, device, dtype)
-    s.template = s.template or data.default_template(tokenizer, problems[0].kind)
-    prompts = models.encoded(problems + held_out, policy, tokenizer, s.template, s.max_new_tokens)
-    prompts, held_out_prompts = prompts[: len(problems)], prompts[len(problems) :]
+    s.template = s.template or data.default_template(tokenizer, problems[0].kind, bool(problems[0].chat))
+    prompts = models.encoded(problems, policy, tokenizer, s.template, s.max_new_tokens)
+    flag = "--data" if s.eval_split else "--eval-data"
+    held_out_prompts = models.encoded(held_out, policy, tokenizer, s.template, s.max_new_tokens, flag)
 
     reward_model = load_reward_model(s.reward_model, device, dtype) if s.reward_model else None
     critic = Critic(policy) if s.advantage == "critic" else None  # before the adapters, which are the policy's alone
@@ -399,9 +418,36 @@ def prepare(s: Settings, loaded: tuple | None = None) -> Parts:
     print(f"{s.model}: {size:.1f} M parameters on {device}. {s.data}: {len(problems)} problems.")
     return Parts(
         policy, ref_policy, adamw(policy, s.lr), (critic, adamw(critic, s.critic_lr)) if critic else None,
-        tokenizer, adapted, reward_model, reward_weights(s.reward),
+        tokenizer, adapted, reward_model, reward_weights(s.reward), own,
         problems, prompts, list(zip(held_out, held_out_prompts, strict=True)), models.end_tokens(policy, tokenizer),
     )  # fmt: skip
+
+
+def load_data(s: Settings) -> tuple[list[data.Problem], list[data.Problem]]:
+    """The problems to train on, and the held-out ones, if something asks for them. Raises BadInput.
+
+    Without answers nothing can be compared: the study is left out then, and --eval-every is refused.
+    """
+    rows = bool(s.eval_split) or any(map(own_rewards.FORM.fullmatch, reward_weights(s.reward)))
+    problems = data.load_problems(s.data, s.data_split or "train", answers=needs_answers(s), rows=rows)
+    if unknown := sum(problem.answer is None for problem in problems):
+        print(f"{s.data}: {unknown} of {len(problems)} have no answer. Accuracy is that of the others, else null.")
+    held_out = []
+    if s.eval_split:
+        problems, held_out = data.hold_out(problems, s.eval_split, s.seed)
+    if not (study_is_due(s) or s.eval_every):
+        return problems, held_out
+    try:
+        if s.eval_data != held_out_path(s.run):
+            held_out = data.load_problems(s.eval_data, "test", s.eval_limit, "--eval-data")
+        elif all(problem.answer is None for problem in held_out):
+            raise data.NoAnswers("--eval-split: the problems held out have no answers")
+    except data.NoAnswers as error:
+        if s.eval_every:
+            raise
+        print(f"No study of the held-out problems. {error}")
+        s.eval_data = None
+    return problems, held_out
 
 
 # --- held-out problems ----------------------------------------------------------------------------------------------
@@ -415,8 +461,9 @@ def look_at_held_out(number: int, parts: Parts, s: Settings) -> dict[str, float]
     if not s.eval_every or number % s.eval_every:
         return {}
     right, at_once = [], max(1, s.prompts_per_step * s.rollouts_per_prompt // LOOKS)  # no more rows than in a step
-    for first in range(0, len(parts.held_out), at_once):
-        problems, prompts = zip(*parts.held_out[first : first + at_once], strict=True)
+    held_out = [pair for pair in parts.held_out if pair[0].answer is not None][: s.eval_limit]
+    for first in range(0, len(held_out), at_once):
+        problems, prompts = zip(*held_out[first : first + at_once], strict=True)
         rollouts = generate(
             parts.policy, list(prompts), LOOKS, s.max_new_tokens,
             temperature=s.temperature, eos_ids=parts.eos_ids, generator=stream(s.seed, "held-out", first),
@@ -500,10 +547,13 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except Stopped as stopped:
         on = f"python train.py --run {settings.run} --resume"
+        if ".py:" in settings.reward:  # code runs only if it is named
+            on += f" --reward {settings.reward}"
         print(f"train.py: stopped before step {stopped.step}, and nothing is lost; go on by {on}", file=sys.stderr)
         return stopped.code
     first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
-    print(f"Accuracy on training problems: {first:.2f} in the first step, {last:.2f} in the last.")
+    if first is not None and last is not None:
+        print(f"Accuracy on training problems: {first:.2f} in the first step, {last:.2f} in the last.")
     print(f"In {settings.run}: the model, metrics.jsonl, learning.png, samples.jsonl (read what it says).")
     return 0
 

@@ -15,10 +15,9 @@ from pathlib import Path
 import huggingface_hub
 import torch
 
-import data
 import toy
 from engine.memory import free_memory
-from running import models, smollm2
+from running import models, rows, smollm2
 from running.flags import described, shown
 from running.roofline import machine_limits, seconds_at_the_limits
 from running.train_flags import complete
@@ -43,8 +42,9 @@ def dry_run(settings, prepare: Callable) -> None:
         print("Its problems are graded by running programs: read verify/sandbox.py, then give --allow-code-execution.")
         return
     device, dtype = models.resolve_device(settings.device, settings.dtype)
-    data_ids = [data.HUB[name][0] for name in (settings.data, settings.eval_data) if name in data.HUB]
-    there = all(in_cache(hub_id, "dataset") for hub_id in data_ids) and stand_in(settings.model, device, dtype)
+    there = all(in_cache(hub_id, "dataset") for hub_id in data_sets(settings).values()) and stand_in(
+        settings.model, device, dtype
+    )
     if not there:
         print(by_its_name(settings, device, dtype.itemsize))
         return
@@ -70,8 +70,13 @@ def downloads(settings) -> list[str]:
         elif name and not Path(name).exists():
             size = parameters(name)
             found.append(f"model {name}" + (f" (about {2 * size / 1e9:.0f} GB)" if size else ""))  # in bfloat16
-    sets = {name: data.HUB[name][0] for name in (settings.data, settings.eval_data) if name in data.HUB}
-    return found + [f"data set {name}: {hub_id}" for name, hub_id in sets.items()]
+    return found + [f"data set {name}: {hub_id}" for name, hub_id in data_sets(settings).items()]
+
+
+def data_sets(settings) -> dict[str, str]:
+    """The data sets of the hub that a run reads: name -> id."""
+    ids = {name: rows.hub_id(name) for name in (settings.data, settings.eval_data) if name}
+    return {name: hub_id for name, hub_id in ids.items() if hub_id}
 
 
 def parameters(name: str) -> float | None:
@@ -135,7 +140,8 @@ def rough_time(parts, settings) -> str:
     # A pass of the reference has no backward pass, which is two thirds. A critic has both, and its values before.
     passes = s.updates_per_step + (1 / 3 if parts.ref_policy else 0) + (4 / 3 if parts.critic else 0)
     step = sampling + passes * training
-    responses = 2 * len(parts.held_out) * (1 if s.eval == "greedy" else s.eval_samples)
+    held_out = min(len(parts.held_out), s.eval_limit or len(parts.held_out))  # --eval-split holds out more
+    responses = 2 * held_out * (1 if s.eval == "greedy" else s.eval_samples)
     study = f", and the study {spoken(sampling * responses / rows)}" if responses else ""
     return (
         f"Time, rough: {s.steps} steps of {spoken(step)} take {spoken(s.steps * step)}{study}. That is with all "

@@ -19,22 +19,38 @@ class BadInput(ValueError):
     """What the user gave cannot be used. The message is one line that names the flag or file and the way out."""
 
 
-def read_jsonl(path: Path, flag: str) -> Iterator[dict]:
-    """The objects of a user's .jsonl or .jsonl.gz file. Raises BadInput with the flag, the file and the line."""
-    number = 0
+def in_a_line(error: BaseException) -> str:
+    """What an exception of somebody else's code says, in one line of bounded length."""
+    said = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else str(error)
+    said = " ".join(said.split()).rstrip(".") or type(error).__name__
+    return said if len(said) <= 200 else f"{said[:200]} ..."
+
+
+def read_lines(path: Path, flag: str) -> Iterator[tuple[int, dict]]:
+    """(line number from 1, object) of a user's .jsonl or .jsonl.gz file; a byte order mark, as Windows writes it, is
+    skipped. Raises BadInput with the flag, the file and the line."""
+    number = 1
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                number += 1
-                if line.strip():
-                    row = json.loads(line)
+        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as lines:
+            for line in lines:  # as bytes: a text file decodes ahead, and would blame an earlier line
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if text.strip():
+                    row = json.loads(text)
                     if not isinstance(row, dict):
-                        raise ValueError(f"a {type(row).__name__}, not an object")
-                    yield row
+                        raise ValueError(f"of type {type(row).__name__}, not an object")
+                    yield number, row
+                number += 1
     except FileNotFoundError:
         raise BadInput(f"{flag} {path}: no such file; check the path") from None
-    except (ValueError, EOFError, OSError, zlib.error) as error:  # not JSON, not UTF-8, not gzip, cut off
-        raise BadInput(f"{flag} {path}, line {number}: {error}; give one JSON object a line, in UTF-8") from None
+    # not JSON, not UTF-8, not gzip, cut off, brackets in thousands
+    except (ValueError, EOFError, OSError, zlib.error, RecursionError) as error:
+        said = f"{flag} {path}, line {number}: {in_a_line(error)}"
+        raise BadInput(f"{said}; give one JSON object a line, in UTF-8") from None
+
+
+def read_jsonl(path: Path, flag: str) -> Iterator[dict]:
+    """The objects that read_lines gives, without their lines."""
+    return (row for _, row in read_lines(path, flag))
 
 
 def append_log(path: Path, *rows: dict) -> None:

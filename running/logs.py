@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from algorithms import without_spread
 from rewards import Graded, sequence_mean
+from running.own_rewards import called
 
 SAMPLES_SHOWN = 4  # completions of a step that go into samples.jsonl
 
@@ -34,20 +35,23 @@ def describe(graded: Graded, rewards: dict, total: torch.Tensor, measured: dict)
     rollouts, mask, group = graded.rollouts, graded.rollouts.mask, total.shape[1]
     # As texts: "1/2" and "0.5" count as two answers here.
     answers = [set(graded.answers[i : i + group]) - {None} for i in range(0, total.numel(), group)]
-    each = {f"reward_{name}": values.mean().item() for name, values in rewards.items()} if len(rewards) > 1 else {}
+    right = [verdict for verdict in graded.right if verdict is not None]  # of problems whose answer is known
+    each = (
+        {f"reward_{called(name)}": values.mean().item() for name, values in rewards.items()} if len(rewards) > 1 else {}
+    )
     seconds = sum(value for name, value in measured.items() if name.startswith("seconds_"))
     return {
         "reward_mean": total.mean().item(),
         "reward_std": total.std().item(),
         **each,
-        "accuracy": sum(graded.right) / len(graded.right),
+        "accuracy": sum(right) / len(right) if right else None,
         "answered": sum(answer is not None for answer in graded.answers) / len(graded.answers),
         "self_certainty": sequence_mean(rollouts.self_certainty, mask).mean().item(),
         "entropy": ((rollouts.entropy * mask).sum() / mask.sum()).item(),
         "completion_tokens": mask.sum(dim=1).float().mean().item(),
         "truncated": rollouts.truncated.float().mean().item(),
         "zero_std_groups": without_spread(rewards).float().mean().item(),
-        "pairwise_accuracy": pairwise_accuracy(total, graded.groups(graded.right).bool()),
+        "pairwise_accuracy": pairwise_accuracy(total, graded.groups(graded.right) == 1),  # no pair without answers
         "unique_answers": sum(len(different) for different in answers) / len(answers),
         # Over the time of the whole step, training included: what a reader waits for.
         "tokens_per_second": mask.sum().item() / seconds,
@@ -87,8 +91,13 @@ def some_samples(step: int, graded: Graded, rewards: torch.Tensor) -> list[dict]
 
 def in_one_line(sample: dict) -> str:
     """A sample for the terminal: step, right or wrong (green or red, where there are colours), problem, completion."""
-    verdict = "right" if sample["correct"] else "wrong"
-    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    verdict = {None: "-", True: "right", False: "wrong"}[sample["correct"]]  # None: the answer is not known
+    colours = (
+        sample["correct"] is not None
+        and sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
     shown = f"\x1b[{32 if sample['correct'] else 31}m{verdict}\x1b[0m" if colours else verdict
     start = f"step {sample['step']:<4} {verdict}  "
     room = shutil.get_terminal_size().columns - len(start) - 3  # two blanks between the texts, and none in the corner
@@ -126,6 +135,7 @@ def parted(rows: list[dict]) -> dict | None:
     Returns the last of the best steps as `since`, and (then, now) of both; None if they do not part. On noise alone, a
     reward and an accuracy that know nothing of each other, it errs in about 3 of 100 runs of 1,000 steps.
     """
+    rows = [row for row in rows if row["accuracy"] is not None]  # the others had problems without answers alone
     size = window(len(rows))
     if len(rows) < 2 * size:
         return None
@@ -157,9 +167,10 @@ def warn(rows: list[dict], warned: set[str]) -> None:
     if metrics["truncated"] > 0.2:
         alarms["truncated"] = f"{metrics['truncated']:.0%} of the completions are truncated; raise --max-new-tokens"
     if metrics["zero_std_groups"] == 1:
+        right = "" if metrics["accuracy"] is None else f", {metrics['accuracy']:.0%} right"
         alarms["equal"] = (
-            f"the reward does not vary within any group, so it teaches nothing ({metrics['answered']:.0%} answered, "
-            f"{metrics['accuracy']:.0%} right): problems too hard or too easy, or a --template that asks for no box"
+            f"the reward does not vary within any group, so it teaches nothing ({metrics['answered']:.0%} answered"
+            f"{right}): problems too hard or too easy, or a --template that asks for no box"
         )
     if (metrics["sampling_gap"] or 0) > 0.1:
         alarms["gap"] = f"sampler and trainer differ by {metrics['sampling_gap']:.2f} nats a token: unsupported model?"
@@ -170,8 +181,6 @@ def warn(rows: list[dict], warned: set[str]) -> None:
 
 def progress(metrics: dict) -> str:
     """What the progress bar shows of a step."""
-    text = (
-        "reward {reward_mean:.2f}, accuracy {accuracy:.2f}, length {completion_tokens:.0f}, "
-        "{tokens_per_second:,.0f} tokens/s"
-    )
-    return text.format(**metrics)
+    accuracy = "-" if metrics["accuracy"] is None else f"{metrics['accuracy']:.2f}"
+    text = "reward {reward_mean:.2f}, accuracy {0}, length {completion_tokens:.0f}, {tokens_per_second:,.0f} tokens/s"
+    return text.format(accuracy, **metrics)

@@ -147,14 +147,16 @@ def context_room(policy, max_new_tokens: int) -> int:
     return getattr(policy.config, "max_position_embeddings", 10**9) - max_new_tokens
 
 
-def encoded(problems: list, policy, tokenizer, template: str, max_new_tokens: int) -> list[list[int]]:
-    """The prompts of problems, as tokens of this model. Raises BadInput for one that does not fit."""
+def encoded(
+    problems: list, policy, tokenizer, template: str, max_new_tokens: int, flag: str = "--data"
+) -> list[list[int]]:
+    """The prompts of problems, as tokens of this model. Raises BadInput for one that does not fit; flag: to blame."""
     if (room := context_room(policy, max_new_tokens)) < 1:
         holds = f"the model's context holds {room + max_new_tokens}, the prompt included"
         raise BadInput(f"--max-new-tokens {max_new_tokens}: {holds}; give less")
-    prompts = data.encode_prompts(problems, tokenizer, template, room)
+    prompts = data.encode_prompts(problems, tokenizer, template, room, flag)
     known = policy.get_input_embeddings().num_embeddings
-    if (largest := max(map(max, prompts))) >= known:
+    if (largest := max(map(max, prompts), default=-1)) >= known:
         raise BadInput(f"--model: its tokenizer makes token {largest}, and it knows {known}; they are not of one model")
     return prompts
 

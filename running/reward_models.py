@@ -28,19 +28,23 @@ def load_reward_model(name: str, device: str = "cpu", dtype: torch.dtype = torch
 
 @torch.no_grad()
 def reward_model_scores(
-    model, tokenizer, prompts: list[str], completions: list[str], tokens: int = 8192
+    model, tokenizer, prompts: list[str | list[dict]], completions: list[str], tokens: int = 8192
 ) -> torch.Tensor:
     """The scores that a model with a scalar head gives to the completions of prompts, [N] float32.
 
     Both are texts: a reward model has a tokenizer of its own. With a chat template they are a user's and an assistant's
-    turn, else one text. The score is the raw output if the model was trained on squared errors (config.problem_type
-    "regression", as the paper's), else its sigmoid, as pairwise losses mean it. tokens: in one pass, with padding.
+    turn, else one text; a prompt may also be the messages of a chat. The score is the raw output if the model was
+    trained on squared errors (config.problem_type "regression", as the paper's), else its sigmoid, as pairwise losses
+    mean it. tokens: in one pass, with padding.
     """
-    pairs, chat = list(zip(prompts, completions, strict=True)), bool(getattr(tokenizer, "chat_template", None))
-    texts = [prompt + completion for prompt, completion in pairs]
+    chat = bool(getattr(tokenizer, "chat_template", None))
     if chat:
-        turns = [({"role": "user", "content": p}, {"role": "assistant", "content": c}) for p, c in pairs]
-        texts = [tokenizer.apply_chat_template(list(turn), tokenize=False) for turn in turns]
+        turns = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
+        answers = [{"role": "assistant", "content": completion} for completion in completions]
+        texts = [tokenizer.apply_chat_template([*t, a], tokenize=False) for t, a in zip(turns, answers, strict=True)]
+    else:
+        asked = [p if isinstance(p, str) else "\n\n".join(message["content"] for message in p) for p in prompts]
+        texts = [prompt + completion for prompt, completion in zip(asked, completions, strict=True)]
     longest = getattr(model.config, "max_position_embeddings", 10**9)  # of a longer text the end is scored
     ids = [row[-longest:] for row in tokenizer(texts, add_special_tokens=not chat)["input_ids"]]
     scores = torch.zeros(len(ids))

@@ -32,7 +32,7 @@ def fingerprint(policy) -> str:
 
 def begun_with(policy, problems: list, prompts: list[list[int]]) -> dict[str, str]:
     """What a run may not change when it goes on, by the flag that names it: fingerprints."""
-    texts = repr((problems, prompts)).encode()
+    texts = repr((problems, [problem.row for problem in problems], prompts)).encode()  # rewards may read any column
     return {"--model": fingerprint(policy), "--data": hashlib.sha256(texts).hexdigest()[:16]}
 
 

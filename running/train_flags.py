@@ -12,11 +12,13 @@ import data
 import toy
 from algorithms import ALGORITHMS
 from recipes import RECIPES
-from rewards import REWARDS, flags_of
+from rewards import REWARDS, flags_of, inputs_of
 from running.files import BadInput
 from running.flags import check, parse, shown
 from running.folder import STATE, config_is_whole, read_config
 from running.models import own_data, resolve_device
+from running.own_rewards import FORM, called
+from running.rows import GYM, has_splits
 from running.saving import AGAIN
 
 SWITCHES = {
@@ -57,22 +59,36 @@ HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compil
 
 
 def reward_weights(reward: str) -> dict[str, float]:
-    """--reward as name -> weight: "correct" is {"correct": 1}, "rpr=0.5 length=-0.01" two. Raises BadInput."""
+    """--reward as name -> weight: "correct" is {"correct": 1}, "rpr=0.5 my.py:brevity" two. Raises BadInput."""
     found = {}
     for part in reward.split():
-        name, equals, weight = part.partition("=")
-        if name not in REWARDS:
-            raise BadInput(f"--reward {part}: unknown; choose from {', '.join(REWARDS)}")
+        own = re.match(FORM.pattern + r"(?=\Z|=)", part)  # its path may hold a "=" too
+        name = own[0] if own else part.partition("=")[0]
+        weight = part[len(name) + 1 :] if len(part) > len(name) else "1"
+        if not own and name not in REWARDS:
+            known = f"{', '.join(REWARDS)} and FILE.py:FUNCTION (without blanks)"
+            raise BadInput(f"--reward {part}: unknown; choose from {known}")
         try:
-            value = float(weight) if equals else 1.0
+            value = float(weight)
         except ValueError:
             value = 0.0
-        if name in found or value == 0 or not math.isfinite(value):
+        if called(name) in map(called, found) or value == 0 or not math.isfinite(value):
             raise BadInput(f"--reward {reward}: give each reward once, as NAME or NAME=WEIGHT, the weight not 0")
         found[name] = value
     if not found:
         raise BadInput("--reward: give at least one")
     return found
+
+
+def needs_answers(settings) -> bool:
+    """Whether a chosen reward reads what the answer key says; the others train without answers."""
+    names = {name for name in reward_weights(settings.reward) if "verdicts" in inputs_of(name)}
+    return bool(names - ({"calibrate"} if settings.reward_model else set()))
+
+
+def held_out_path(run: str) -> str:
+    """Where a run keeps what --eval-split holds out, so that eval.py can be given the same problems."""
+    return str(Path(run) / "held-out.jsonl")
 
 
 def idle_flags(settings) -> list[str]:
@@ -148,11 +164,14 @@ def complete(settings) -> None:
     if settings.eval_limit is None and settings.eval == "samples":
         settings.eval_limit = 180
     if settings.data is None:
-        raise BadInput(f"--model {settings.model} needs --data: arithmetic, gsm8k, math or a .jsonl file")
+        raise BadInput(
+            f"--model {settings.model} needs --data: arithmetic, gsm8k, math, OWNER/NAME of the hub, or a file"
+        )
     if world and settings.data != world:
         raise BadInput(f"--data {settings.data}: this toy model reads problems of {world} only; give another --model")
     if settings.rollouts_per_prompt < 2 and settings.advantage in ("group", "mean", "leave_one_out"):
         raise BadInput("--rollouts-per-prompt must be at least 2: a group of one has nothing to compare itself with")
+    check_data(settings)
     check_rewards(settings)
     check_algorithm(settings)
     if settings.critic_lr is None and settings.advantage == "critic":
@@ -164,18 +183,35 @@ def complete(settings) -> None:
         settings.eval_data = held_out_of(settings.data)
     settings.template = settings.template or data.TEMPLATE_OF.get(settings.data)
     if settings.run is None:
-        made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{settings.reward.replace(' ', '+')}"
+        rewards = "+".join(map(called, settings.reward.split()))
+        made_by = settings.recipe or f"{Path(settings.model).resolve().name}-{rewards}"
         if settings.algorithm != RECIPES.get(settings.recipe, {}).get("algorithm", "grpo"):
             made_by += f"-{settings.algorithm}"
         settings.run = f"runs/{made_by}-seed{settings.seed}"
+    if settings.eval_split:
+        settings.eval_data = held_out_path(settings.run)
     if Path(settings.run).resolve() == Path(settings.model).resolve():
         raise BadInput(f"--run {settings.run}: is the folder of --model; give another, and keep the model")
+
+
+def check_data(settings) -> None:
+    """Raise BadInput for a split that the data do not have, and for one of problems that have a test split."""
+    for flag in ("data", "data_split", "eval_data"):
+        if getattr(settings, flag) is not None and not getattr(settings, flag).strip():
+            raise BadInput(f"{shown(flag)}: is empty; give a name, or leave it out")
+    name, own = settings.data, settings.data in toy.WORLDS or settings.data == "arithmetic"
+    if settings.data_split and (own or "@" in name or not has_splits(name)):
+        raise BadInput(f"--data-split {settings.data_split}: {name} has no such choice; leave it out")
+    if settings.eval_split and settings.eval_data:
+        raise BadInput("--eval-split: --eval-data names the held-out problems already; leave one of them out")
+    if settings.eval_split and held_out_of(name):
+        raise BadInput(f"--eval-split {settings.eval_split:g}: {name} has a test split of its own; leave it out")
 
 
 def held_out_of(name: str) -> str | None:
     """The problems that a model which was trained on these is compared on; None for a file."""
     same = {name: name for name in (*toy.WORLDS, "arithmetic", "gsm8k")}
-    return {**same, "math": "math500"}.get(name, name if name.startswith(data.GYM) else None)
+    return {**same, "math": "math500"}.get(name, name if name.startswith(GYM) else None)
 
 
 def idle_on_policy(settings) -> str:
@@ -247,6 +283,9 @@ def resumed(settings, given: set[str]):
         old = type(settings)(**saved["minreason"])
     except TypeError:
         raise BadInput(f"--resume: {settings.run} was made by another version of this program; start again") from None
+    code = [name for name in reward_weights(old.reward) if FORM.fullmatch(name)]
+    if code and "reward" not in given:  # a folder from somebody else must not run code
+        raise BadInput(f"--resume: {code[0]} is code, which runs only if you name it: add --reward {old.reward}")
     free = HOW_FAR | HOW_FAST
     if old.schedule == "cosine":  # where it ends is part of a cosine
         free = free - {"steps"}
@@ -260,4 +299,6 @@ def resumed(settings, given: set[str]):
             raise BadInput(f"--resume: {settings.run} has {held} and keeps it; leave {shown(name)} out")
     check_eval(old, given)
     old.run = settings.run
+    if old.eval_split and "eval_data" not in given:
+        old.eval_data = held_out_path(old.run)
     return old

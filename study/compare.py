@@ -94,11 +94,11 @@ def table(runs: dict[str, list[list[dict]]]) -> str:
         for key in COLUMNS.values():
             values = column(seeds, key)
             parts = [values[:, part][~np.isnan(values[:, part])] for part in (FIRST, LAST)]
-            # pairwise_accuracy is null in steps without a right and a wrong answer in one group
+            # null: pairwise_accuracy without a right and a wrong answer in one group, accuracy without answers
             first, last = (f"{part.mean():.2f}" if part.size else "-" for part in parts)
             line += f"{first:>8} > {last:>5}"
-        ends = column(seeds, "accuracy")[:, LAST].mean(axis=1)
-        lines.append(line + "   " + " ".join(f"{end:.2f}" for end in ends))
+        ends = [end[~np.isnan(end)] for end in column(seeds, "accuracy")[:, LAST]]
+        lines.append(line + "   " + " ".join(f"{end.mean():.2f}" if end.size else "-" for end in ends))
     return "\n".join(lines)
 
 

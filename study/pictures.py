@@ -284,10 +284,14 @@ def paid_and_right(axes, rows: list[dict]) -> None:
     if min(reward) < 0 or max(reward) > 1:
         low, high = min(reward), max(reward)
         name, high = f"reward (0 is {low:.3g}, 1 is {high:.3g})", high if high > low else low + 1
-    curves = {"accuracy": [row["accuracy"] for row in rows], name: [(value - low) / (high - low) for value in reward]}
-    for (label, values), look in zip(curves.items(), (("-", "#08519c"), ("--", "#e6550d")), strict=True):
+    right = [np.nan if row["accuracy"] is None else row["accuracy"] for row in rows]  # null: no answers are known
+    curves = {} if np.isnan(right).all() else {"accuracy": right}
+    curves |= {name: [(value - low) / (high - low) for value in reward]}
+    for label, values in curves.items():
+        look = ("-", "#08519c") if label == "accuracy" else ("--", "#e6550d")
         axes.plot(steps, values, color=look[1], alpha=0.25, linewidth=1)
-        means = [np.mean(values[max(0, i - window(len(rows))) : i]) for i in range(1, len(rows) + 1)]
+        spans = [values[max(0, i - window(len(rows))) : i] for i in range(1, len(rows) + 1)]
+        means = [np.nan if np.isnan(span).all() else np.nanmean(span) for span in spans]
         axes.plot(steps, means, look[0], color=look[1], linewidth=2, label=label)
     looks = [row for row in rows if "eval_accuracy" in row]  # --eval-every
     for key, marker in (("eval_accuracy", "o"), ("eval_pass@16", "s")) if looks else ():

@@ -82,7 +82,7 @@ def ready_model(
     Raises BadInput if it cannot be loaded or sampled from, or if sampling would need more memory than is free.
     """
     policy, tokenizer = load_model(model, device, dtype)
-    template = template or data.default_template(tokenizer, problems[0].kind)
+    template = template or data.default_template(tokenizer, problems[0].kind, bool(problems[0].chat))
     room = context_room(policy, sampling.max_new_tokens)
     prompts = data.encode_prompts(problems, tokenizer, template, room)
     longest = max(map(len, prompts)) + sampling.max_new_tokens

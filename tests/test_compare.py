@@ -44,6 +44,21 @@ def test_the_table_gives_first_and_last_values_over_all_seeds(runs, capsys):
     assert (runs / "a" / "b.png").stat().st_size > 10_000
 
 
+def test_runs_without_answers_have_a_dash_for_their_accuracy(runs, capsys):
+    rows = [
+        {"accuracy": None, "reward_mean": r, "pairwise_accuracy": None, "entropy": 1, "completion_tokens": 9}
+        for r in range(10)
+    ]
+    some = [{**row, "accuracy": 0.5 if i % 2 else None} for i, row in enumerate(rows)]
+    for name, kept in (("none", rows), ("some", some)):
+        path = runs / "results" / f"{name}-seed0-metrics.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    assert compare.main(["--panel", "accuracy and reward", "none", "some", "--out", "a/b.png"]) == 0
+    none, some = (line.split() for line in capsys.readouterr().out.splitlines()[1:3])
+    assert (none[2:5], none[-1]) == (["-", ">", "-"], "-")
+    assert (some[2:5], some[-1]) == (["0.50", ">", "0.50"], "0.50")
+
+
 def test_the_seeds_stay_apart_in_order_and_every_column_is_its_metric(runs, capsys):
     """Every metric of a step is a number of its own, so that no column can stand for another."""
     names = ("accuracy", "reward_mean", "pairwise_accuracy", "entropy", "completion_tokens")

@@ -2,10 +2,15 @@
 
 import gzip
 import json
+import math
+import os
 import sys
 import warnings
 from types import SimpleNamespace
 
+import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from conftest import tiny_model
@@ -18,15 +23,18 @@ from data import (
     HUB,
     TEMPLATES,
     BadInput,
+    NoAnswers,
     Problem,
     check_code_execution,
     default_template,
     encode_prompt,
     encode_prompts,
+    hold_out,
     load_problems,
 )
 from running import models
 from running.models import end_tokens, load_model
+from running.rows import hub_id
 from verify import extract_answer, is_correct, sandbox
 
 
@@ -97,10 +105,11 @@ def test_without_a_dropped_row_there_is_no_warning(tmp_path):
     ("rows", "match"),
     [
         ([{"text": "p", "answer": "1"}], "columns text, answer; needed are"),
-        ([{"problem": "p"}], "needed are"),
-        ([{"problem": 3, "answer": "1"}], "needed are"),
+        ([{"problem": "p"}, {"problem": "q", "answer": None}], "no row has an answer"),
+        ([{"problem": "p", "answer": "1"}, {"problem": 3, "answer": "1"}], "line 2: problem is of type int; give a"),
+        ([{"problem": None, "answer": "1"}], "line 1: problem is null"),
         ([], "no usable problem"),
-        (["just text"], "not an object"),
+        (["just text"], "line 1: of type str, not an object"),
     ],
     ids=str,
 )
@@ -112,40 +121,234 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path, rows, match):
     assert "\n" not in str(error.value)
 
 
-def test_unknown_names_formats_and_broken_lines_are_refused(tmp_path):
-    (tmp_path / "broken.jsonl").write_text('{"problem": "p", "answer": "1"}\n{"problem": \n')
-    (tmp_path / "table.csv").write_text("problem,answer\n")
-    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
-    (tmp_path / "not.jsonl.gz").write_text("{}")
-    for name, match in (
-        ("nosuch", "no such file"),
-        (tmp_path / "broken.jsonl", "line 2: Expecting value"),
-        (tmp_path / "table.csv", "jsonl"),
-        (tmp_path / "binary.jsonl", "utf-8"),
-        (tmp_path / "not.jsonl.gz", "gzip"),
-    ):
-        with pytest.raises(BadInput, match=match):
-            load_problems(str(name))
+def packed(*rows) -> bytes:
+    return gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0)
+
+
+ROW = b'{"problem": "p", "answer": "1"}'
+MANY = packed(*({"problem": f"p{i * i}", "answer": str(i)} for i in range(999)))
 
 
 @pytest.mark.parametrize(
-    "row",
+    ("name", "content", "said"),
     [
-        {"prompt": "p", "tests": [1, 2]},
-        {"prompt": "p", "tests": 3},
-        {"public_tests": None, "description": "d"},
-        {"public_tests": {"input": ["1"], "output": []}, "description": "d"},
-        {"public_tests": {"input": ["1"], "output": ["1"]}},
-        {"target": 3, "nums": 3},
-        {"question": "p", "answer": "1", "kind": ["math"]},
-        {"question": "p", "answer": "2", "kind": "countdown"},
-        {"question": "p", "answer": "x", "kind": "code"},
+        ("broken.jsonl", ROW + b'\n{"problem": \n', "line 2: Expecting value"),
+        ("comma.jsonl", ROW + b"\n\n" + ROW + b",\n", "line 3: Extra data"),
+        ("binary.jsonl", b"\xff\xfe\x00", "line 1: 'utf-8'"),
+        ("latin.jsonl", ROW + b"\n" + ROW + b'\n{"problem": "\xe9"}', "line 3: 'utf-8'"),
+        ("utf-16.jsonl", ROW.decode().encode("utf-16"), "line 1: 'utf-8'"),
+        ("deep.jsonl", ROW + b"\n" + b"[" * 100_000, "line 2: maximum recursion"),
+        ("deep.json", b"[" * 100_000, "maximum recursion"),
+        ("not.jsonl.gz", b"{}", "line 1: Not a gzipped file"),
+        ("cut.jsonl.gz", MANY[: len(MANY) // 2], "Compressed file ended"),
+        ("crc.jsonl.gz", MANY[:-8] + bytes(8), "line 1000: CRC check failed"),
+        ("flipped.jsonl.gz", MANY[:900] + bytes([MANY[900] ^ 255]) + MANY[901:], "line "),
+        ("empty.jsonl", b"", "no usable problem"),
+        ("empty.json", b"", "no usable problem"),
+        ("empty.csv", b"", "no usable problem"),
+        ("header.csv", b"problem,answer\n", "no usable problem"),
+        ("short.csv", b"problem,answer\np,1\nq\n", "line 3: has 1 fields, and the header 2"),
+        ("open.csv", b'problem,answer\np,1\n"q,1\n', "line 3: unexpected end"),
+        ("twice.csv", b"problem,problem\np,1\n", "line 1: two columns"),
+        ("semicolon.csv", b"problem;answer\np;1\n", "line 2: a row has the columns problem;answer"),
+        ("binary.csv", b"\xff\xfe\x00", "line 1: 'utf-8'"),
+        ("cut.json", b'[{"problem": "p",\n "answer": "1"}', "line 2: Expecting ','"),
+        ("numbers.json", b"[1]", "row 1: of type int"),
+        ("binary.json", b"\xff", "'utf-8'"),
+        ("empty.parquet", b"", "behind row 0: Parquet file size is 0"),
+        ("text.parquet", b"PAR1 and so on PAR1", "behind row 0"),
+        ("table.txt", ROW, "does not end in .jsonl"),
+        ("name.jsonl", b'{"' + b"x" * 1_000_000 + b'": 1}', "line 1: a row has the columns xxx"),
     ],
     ids=str,
 )
-def test_rows_that_hold_something_else_than_they_should_are_refused(tmp_path, row):
-    with pytest.raises(BadInput, match="a row has the columns"):
-        load_problems(write(tmp_path / "a.jsonl", row))
+def test_a_broken_file_is_refused_with_its_name_and_the_line(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput) as error:
+        load_problems(str(tmp_path / name), flag="--eval-data")
+    message = str(error.value)
+    assert message.startswith(f"--eval-data {tmp_path / name}")  # and not --data
+    assert said in message
+    assert "\n" not in message and len(message) < 600
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    for name, said in (
+        ("nosuch", "no such file"),
+        ("no/such.jsonl", "no such file"),
+        (str(tmp_path / "pipe.jsonl"), "no regular file"),
+        (str(tmp_path / "folder.jsonl"), "cannot load this folder"),
+        ("x" * 300 + ".jsonl", "no such file"),
+        ("zero\0byte.jsonl", "no such file"),
+        ("~nobody-of-that-name/a.jsonl", "no such file"),
+        ("", "'': no such file"),
+    ):
+        with pytest.raises(BadInput, match=said) as error:
+            load_problems(name)
+        assert len(str(error.value)) < 600
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.jsonl", {"problem": "p", "answer": "1"})
+    assert load_problems("~/a.jsonl") == [Problem("p", "1")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("bom.jsonl", b"\xef\xbb\xbf" + ROW),
+        ("crlf.JSONL", b"\r\n" + ROW + b"\r\n\r\n"),
+        ("packed.JSONL.GZ", gzip.compress(ROW)),
+        ("list.json", b"\xef\xbb\xbf\n[" + ROW + b"]"),
+        ("lines.json", ROW + b"\n"),
+        ("table.csv", b"\xef\xbb\xbfproblem,answer\r\np,1\r\n\r\n"),
+        ("long.jsonl", ROW[:-1] + b', "notes": "' + b"x" * 3_000_000 + b'"}'),
+    ],
+    ids=str,
+)
+def test_the_ways_in_which_systems_write_files_are_all_read(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert load_problems(str(tmp_path / name)) == [Problem("p", "1", "math")]
+
+
+def test_a_csv_keeps_each_value_as_it_is_written(tmp_path):
+    (tmp_path / "a.csv").write_text('id,question,answer\n007,"a, ""b""\nc",007\n8,d,1e3\n9,e,NA\n10,f,\n')
+    with pytest.warns(UserWarning, match="1 of 4 rows"):
+        found = load_problems(str(tmp_path / "a.csv"), rows=True)
+    assert [(p.prompt, p.answer) for p in found] == [('a, "b"\nc', "007"), ("d", "1e3"), ("e", "NA")]
+    assert found[0].row == {"id": "007", "question": 'a, "b"\nc', "answer": "007"}
+    *_, last = load_problems(str(tmp_path / "a.csv"), answers=False, rows=True)
+    assert last.row == {"id": "10", "question": "f", "answer": None}
+
+
+def test_a_parquet_file_has_lists_and_numbers(tmp_path):
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}]
+    table = pyarrow.table({"prompt": [chat, chat[1:]], "answer": [2, None], "solution": [None, "\\boxed{2}"]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    one, other = load_problems(str(tmp_path / "a.parquet"))
+    assert one == Problem("Be brief.\n\n1+1?", "2", "math", (("system", "Be brief."), ("user", "1+1?")))
+    assert other == Problem("1+1?", "2", "math", (("user", "1+1?"),))
+
+
+def test_a_folder_in_the_form_of_the_hub_has_splits(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder / "train.jsonl", {"problem": "p", "answer": "1"}, {"problem": "q", "answer": "2"})
+    write(folder / "test.jsonl", {"problem": "r", "answer": "3"})
+    assert [p.prompt for p in load_problems(str(folder))] == ["p", "q"]
+    assert [p.prompt for p in load_problems(str(folder), "test")] == ["r"]
+    with pytest.raises(BadInput, match="cannot load this folder .nosuch.*test") as error:
+        load_problems(str(folder), "nosuch")
+    assert "\n" not in str(error.value)
+    (folder / "train.jsonl").write_text('{"problem": "p", "answer": "1"}\n{"problem": \n')
+    with pytest.raises(BadInput, match="cannot load this folder .train.*JSON parse error"):
+        load_problems(str(folder))
+
+
+def turns(*pairs) -> dict:
+    return {"prompt": [{"role": role, "content": content} for role, content in pairs], "answer": "1"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "p", "tests": [1, 2]}, "tests is of type list"),
+        ({"prompt": "p", "tests": 3}, "tests is of type int"),
+        ({"prompt": 3, "test": "t", "entry_point": "f"}, "prompt is no text"),
+        ({"public_tests": None, "description": "d"}, "a row has the columns"),
+        ({"public_tests": {"input": ["1"], "output": []}, "description": "d"}, "a row has the columns"),
+        ({"public_tests": {"input": ["1"], "output": ["1"]}}, "a row has the columns"),
+        ({"a\nb": 1}, "a row has the columns a b"),
+        ({"question": "p", "answer": "1", "kind": ["math"]}, "kind is of type list"),
+        ({"question": "p", "answer": "2", "kind": "countdown"}, "a row has the columns"),
+        ({"question": "p", "answer": "x", "kind": "code"}, "a row has the columns"),
+        ({"question": "p", "answer": [1]}, "answer is of type list; give a text or a number"),
+        ({"question": "p", "answer": {"a": 1}}, "answer is of type dict"),
+        ({"question": "p", "answer": math.nan}, "answer is nan"),
+        ({"question": "p", "answer": math.inf}, "answer is inf"),
+        ({"question": "p", "solution": ["\\boxed{1}"]}, "solution is of type list"),
+        ({"code": ["c"], "input": "i", "output": "o"}, "code is of type list"),
+        ({"code": "c", "input": "i", "output": math.nan}, "output is nan"),
+        ({"target": "abc", "nums": [1]}, "target and nums"),
+        ({"target": 3, "nums": 3}, "target and nums"),
+        ({"target": 3, "nums": []}, "target and nums"),
+        ({"target": 3, "nums": ["1"]}, "target and nums"),
+        ({"target": 3, "nums": [math.nan]}, "target and nums"),
+        ({"target": True, "nums": [1]}, "target and nums"),
+        ({"question": "p", "answer": '{"target": "x", "nums": []}', "kind": "countdown"}, "target and nums"),
+        ({"question": "p", "options": [], "answer": "A"}, "answer is A, and there are 0 options"),
+        ({"question": "p", "options": ["a", "b"], "answer": "D"}, "answer is D, and there are 2 options"),
+        ({"question": "p", "options": ["a", "b"], "answer": "c"}, "answer is c, and there are 2 options"),
+        ({"question": "p", "options": [{"a": 1}, "b"], "answer": "A"}, "an option is of type dict"),
+        ({"question": "half \ud800", "answer": "1"}, "half of a surrogate pair"),
+        ({"question": "p", "answer": "\udfff"}, "half of a surrogate pair"),
+        (turns(), "the last one is not the user's"),
+        (turns(("user", "q"), ("assistant", "a")), "the last one is not the user's"),
+        (turns(("boss", "q")), "role 'boss', not system, user, assistant"),
+        (turns((["user"], "q")), "role ['user']"),
+        (turns(("user", [{"type": "text", "text": "q"}])), "a content of type list, not a text"),
+        ({"prompt": ["a"], "answer": "1"}, "message 1 of prompt is of type str, without role and content"),
+        ({"prompt": [{"content": "a"}], "answer": "1"}, "without role and content"),
+        ({"problem": ["a"], "answer": "1"}, "problem is of type list"),
+    ],
+    ids=str,
+)
+def test_rows_that_hold_something_else_than_they_should_are_refused_by_their_line(tmp_path, row, said):
+    path = write(tmp_path / "a.jsonl", {"problem": "good", "answer": "1"}, row)
+    with pytest.raises(BadInput) as error:
+        load_problems(path)
+    assert str(error.value).startswith(f"--data {path}, line 2: ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_problems_without_answers_stay_where_no_answer_is_needed(tmp_path):
+    """A gold that is there and cannot be used is dropped all the same."""
+    path = write(
+        tmp_path / "a.jsonl",
+        {"problem": "missing"},
+        {"problem": "null", "answer": None},
+        {"question": "empty", "answer": " ", "solution": ""},
+        {"problem": "half", "solution": "$\\boxed{1}$ and $\\boxed{2}$"},
+        {"problem": "known", "answer": "1"},
+    )
+    with pytest.warns(UserWarning, match="1 of 5 rows"):
+        found = load_problems(path, answers=False)
+    assert [(p.prompt, p.answer) for p in found] == [("missing", None), ("null", None), ("empty", None), ("known", "1")]
+    with pytest.warns(UserWarning, match="4 of 5 rows"):
+        assert [p.prompt for p in load_problems(path)] == ["known"]
+    with pytest.raises(NoAnswers):
+        load_problems(write(tmp_path / "b.jsonl", {"problem": "missing"}, {"problem": "null", "answer": None}))
+
+
+def test_the_golds_of_verl_are_in_its_column_reward_model(tmp_path):
+    row = {"data_source": "x", "prompt": [{"role": "user", "content": "q"}], "extra_info": {"split": "train"}}
+    row["reward_model"] = {"style": "rule", "ground_truth": "72"}
+    assert load_problems(write(tmp_path / "a.jsonl", row)) == [Problem("q", "72", "math", (("user", "q"),))]
+
+
+def test_rows_are_kept_on_request_and_problems_stay_equal_and_hashable(tmp_path):
+    path = write(tmp_path / "a.jsonl", {"problem": "p", "answer": "1", "level": [3]})
+    (kept,), (plain,) = load_problems(path, rows=True), load_problems(path)
+    assert kept.row == {"problem": "p", "answer": "1", "level": [3]}
+    assert plain.row is None
+    assert len({kept, plain, Problem("p", "1", "math")}) == 1
+
+
+def test_what_is_held_out_depends_on_the_seed_alone_and_is_trained_on_nowhere():
+    problems = [Problem(f"p{i % 40}", str(i)) for i in range(60)]  # twenty of the prompts come twice
+    train, held = hold_out(problems, 0.25, seed=1)
+    assert len({p.prompt for p in held}) == 10
+    assert {p.prompt for p in held} | {p.prompt for p in train} == {p.prompt for p in problems}
+    assert not {p.prompt for p in held} & {p.prompt for p in train}
+    assert len(train) + len(held) == 60
+    prompts = {p.prompt for p in held}
+    assert {p.prompt for p in hold_out(problems[::-1], 0.25, seed=1)[1]} == prompts
+    assert {p.prompt for p in hold_out(problems, 0.25, seed=2)[1]} != prompts
+    for share in (0.001, 0.999):
+        with pytest.raises(BadInput, match="--eval-split"):
+            hold_out(problems, share, seed=1)
 
 
 def test_golds_that_no_answer_could_meet_are_dropped(tmp_path):
@@ -156,7 +359,7 @@ def test_golds_that_no_answer_could_meet_are_dropped(tmp_path):
 
 
 def test_an_unknown_kind_in_a_file_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="kind 'essay'"):
+    with pytest.raises(BadInput, match="line 1: kind 'essay': choose from math"):
         load_problems(write(tmp_path / "a.jsonl", {"question": "p", "answer": "1", "kind": "essay"}))
 
 
@@ -193,14 +396,38 @@ def test_a_name_of_the_hub_loads_its_data_set_and_the_split_that_was_asked_for(
     assert len(HUB) == 5
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no network"), OSError("disk full"), ValueError("no such split")])
-def test_a_data_set_that_the_hub_does_not_give_is_refused_in_one_line(monkeypatch, error):
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("owner/name", ("owner/name", None, "train")),
+        ("owner/name:small", ("owner/name", "small", "train")),
+        ("owner/name@validation", ("owner/name", None, "validation")),
+        ("owner/some-name.v2:2024-01@dev", ("owner/some-name.v2", "2024-01", "dev")),
+    ],
+)
+def test_any_id_of_the_hub_loads_with_its_configuration_and_split(monkeypatch, name, asked):
+    held = {asked: [{"question": "p", "answer": "1"}]}
+    fake = SimpleNamespace(load_dataset=lambda where, which, split: held[where, which, split])
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    assert load_problems(name) == [Problem("p", "1", "math")]
+    assert hub_id(name) == asked[0]
+    with pytest.raises(BadInput, match="KeyError"):
+        load_problems(name.partition("@")[0], "nosuch")
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no network"), RuntimeError("two\nlines"), ValueError("no such split")]
+)
+@pytest.mark.parametrize(("name", "there"), [("math500", "HuggingFaceH4/MATH-500"), ("a/b", "a/b")])
+def test_a_data_set_that_the_hub_does_not_give_is_refused_in_one_line(monkeypatch, error, name, there):
     def load_dataset(*args, **kwargs):
         raise error
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    with pytest.raises(BadInput, match=r"--data math500: cannot load HuggingFaceH4/MATH-500 \(train\).*Error$"):
-        load_problems("math500", "train")
+    with pytest.raises(BadInput) as refused:
+        load_problems(name, "train")
+    said = f"--data {name}: no file here, and cannot load {there} from the hub (train): {type(error).__name__}: "
+    assert str(refused.value) == f"{said}{' '.join(str(error).split())}; check the name, the split and the network"
 
 
 # --- rows of other data sets ----------------------------------------------------------------------------------------
@@ -352,6 +579,7 @@ class Recorder:
 # Copied by hand from the papers and their code, misprints included; {x} = \boxed{8}, {problem} is the problem.
 PINNED = {
     "plain": "{x} = \\boxed{8}, {problem}",
+    "chat": "[user]{x} = \\boxed{8}, {problem}[assistant]",
     "qa": "Q: {x} = \\boxed{8}, {problem}\nA:",
     "r1-zero": "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
     "assistant first thinks about the reasoning process in the mind and then provides the user with the answer. The "
@@ -399,6 +627,23 @@ def test_the_default_template_chats_if_the_tokenizer_can_and_programs_have_their
     tokenizer.chat_template = CHAT
     assert default_template(tokenizer) == default_template(tokenizer, "choice") == "qwen-boxed"
     assert default_template(tokenizer, "code") == "code"
+
+
+def test_a_prompt_that_is_a_chat_is_continued_as_it_is():
+    chat = (("system", "{problem}"), ("user", "a"), ("assistant", "b"), ("user", "c"))
+    problem = Problem("any", "1", "math", chat)
+    assert encode_prompt(problem, Recorder(), "chat") == "[system]{problem}[user]a[assistant]b[user]c[assistant]"
+    for template in set(TEMPLATES) - {"chat"}:  # what it would add is not added, so it must not seem to be
+        with pytest.raises(BadInput, match=f"--template {template}.*give --template chat"):
+            encode_prompt(problem, Recorder(), template)
+    tokenizer = tokenizer_with_bos()
+    with pytest.raises(BadInput, match="--eval-data: a prompt is a list of messages.*no chat template"):
+        encode_prompts([problem], tokenizer, default_template(tokenizer, chat=True), 99, "--eval-data")
+    tokenizer.chat_template = CHAT
+    assert default_template(tokenizer, chat=True) == "chat"
+    tokenizer.chat_template = "{{ raise_exception('no system, please') }}"
+    with pytest.raises(BadInput, match="--data: the chat template of --model refuses a prompt .no system, please."):
+        encode_prompt(problem, tokenizer, "chat")
 
 
 def test_a_prompt_that_does_not_fit_the_context_is_refused():

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -68,6 +70,35 @@ def test_the_samples_are_the_first_rollout_of_each_problem():
         "truncated": False,
     }
     assert (second["completion"], second["gold"], second["reward"], second["truncated"]) == ("c", "2", 1.0, True)
+
+
+def test_what_nobody_knows_the_answer_to_is_neither_right_nor_wrong():
+    graded = hand_made()
+    graded = replace(graded, problems=[Problem("p", "1"), Problem("q", None)], right=[True, False, None, None])
+    reward = torch.tensor([[0.0, 2.0], [2.0, 1.0]])
+    half = describe(graded, {"my.py:brevity": reward, "length": reward}, reward, MEASURED)
+    assert (half["accuracy"], half["pairwise_accuracy"], half["answered"]) == (0.5, 0.0, 0.75)
+    assert half["reward_brevity"] == 1.25  # without the file: a metric has one word
+    known, unknown = some_samples(0, graded, reward)
+    assert (known["gold"], known["correct"], unknown["gold"], unknown["correct"]) == ("1", True, None, None)
+    assert in_one_line(unknown).startswith("step 0    -  ")
+    none = describe(replace(graded, right=[None] * 4), {"length": reward}, reward, MEASURED)
+    assert none["accuracy"] is none["pairwise_accuracy"] is None
+    assert "accuracy -, " in progress(none)
+    assert "accuracy 0.50, " in progress(half)
+
+
+def test_steps_without_answers_are_left_out_of_the_question_whether_the_model_is_hacking(capsys):
+    gaps = curves([0.8, None, 0.6] * 10 + [0.3, None, 0.1] * 10, [0.5, -99, 0.7] * 10 + [0.9, -99, 0.7] * 10)
+    whole = [row for row in gaps if row["accuracy"] is not None]
+    assert parted(gaps) == parted(whole)
+    assert parted(gaps)
+    assert parted(curves([None] * 60, range(60))) is None
+    warn(
+        [{"step": 0, "truncated": 0, "zero_std_groups": 1, "sampling_gap": None, "answered": 1, "accuracy": None}],
+        set(),
+    )
+    assert "(100% answered): problems too hard" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -295,6 +326,18 @@ def test_a_reward_beyond_0_to_1_is_stretched_to_it_and_the_legend_says_from_what
         assert lines[label] == [0.0, 0.5]  # the second is the mean of both steps
     else:
         assert lines["reward (0 is -2, 1 is -2)"] == [0.0, 0.0]  # no spread, and no division by it
+
+
+@pytest.mark.parametrize(("first", "accuracies"), [(None, None), (0.5, [0.5, 0.5])])
+def test_steps_without_answers_have_no_accuracy_in_the_picture(tmp_path, monkeypatch, first, accuracies):
+    rows = [{**row, "accuracy": None, "pairwise_accuracy": None} for row in rows_of("sick-hacked")[:2]]
+    rows[0]["accuracy"] = first
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        axes = learning_figure(rows, tmp_path, monkeypatch).axes[0]
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines() if line.get_label()[0] != "_"}
+    assert lines.get("accuracy") == accuracies  # the mean over the steps that have one
+    assert len(lines["reward"]) == 2
 
 
 def test_the_picture_says_where_reward_and_accuracy_part(tmp_path, monkeypatch):

@@ -462,8 +462,11 @@ def test_a_chat_model_scores_a_conversation():
     model, tokenizer = reward_model(problem_type="regression"), toy.make_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] == 'u' and '1' or '2' }}{{ m.content }}{% endfor %}"
     chat = reward_model_scores(model, tokenizer, ["3+4="], ["\\boxed{7}"])
+    turns = [{"role": "system", "content": "9"}, {"role": "user", "content": "3+4="}]
+    longer = reward_model_scores(model, tokenizer, [turns], ["\\boxed{7}"])
     tokenizer.chat_template = None
     assert torch.allclose(chat, reward_model_scores(model, tokenizer, ["13+4="], ["2\\boxed{7}"]), atol=1e-5)
+    assert torch.allclose(longer, reward_model_scores(model, tokenizer, ["2913+4="], ["2\\boxed{7}"]), atol=1e-5)
 
 
 def test_the_pairwise_accuracy_of_a_reward():
