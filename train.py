@@ -340,14 +340,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
     for number in bar:
         parts.optimizer.param_groups[0]["lr"] = lr = learning_rate(number, **pick(settings, "lr warmup schedule steps"))
         looked = look_at_held_out(number, parts, settings)
-        try:
-            graded, rewards, _, measured = step(number, parts, settings)
-        except BadInput as error:  # a reward of the user's own failed, and nothing has learned from it yet
-            if not rows:
-                empty_folder(run)  # so that the same command can be given again
-                raise
-            save_state(run, number, trained(parts), begun)
-            raise BadInput(f"{error}; --resume goes on before step {number}") from None
+        graded, rewards, _, measured = step(number, parts, settings)
         if not math.isfinite(measured["grad_norm"]):
             raise BadInput(f"--lr {settings.lr}: the gradient of step {number} is no number any more; try a lower one")
 

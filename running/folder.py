@@ -47,7 +47,7 @@ def check_folder(
     config = read_config(run)
     if config.get("minreason_checksum") != config_checksum(config):
         raise BadInput(f"--run {run}: is there already and is not a run; choose another folder")
-    if not overwrite:
+    if not overwrite and (run / LOGS[0]).exists():  # else it ended in its first step, and there is nothing to lose
         raise BadInput(f"--run {run}: holds a run already; {resume}delete it by --overwrite, or give another folder")
     written = {*OURS, *others, *(f"{name}.*new" for name in (*OURS, *others))}
     if (run / SUMS).is_file():
