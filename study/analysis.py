@@ -99,6 +99,7 @@ def analyse(
             "entropy": tally.entropy / tally.tokens,
             "entropy_ratio": tally.entropy / tally.tokens / base_entropy,
             "completion_tokens": tally.tokens / (P * n),
+            "verdicts": folder.checksum({"right": [tally.right[i] for i in range(P)]}),  # for --regrade
         }
         if label != base:
             compared[label] = {}

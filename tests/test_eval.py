@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import VOCABULARY, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import eval as evaluation
@@ -24,6 +24,7 @@ import toy
 from data import Problem
 from running.files import BadInput
 from study import analysis, entropy, folder, perplexity, samples
+from study.records import write_records
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -41,7 +42,8 @@ def read(out) -> list[dict]:
 
 
 def report(out) -> dict:
-    return json.loads((out / "report.json").read_text())
+    content = json.loads((out / "report.json").read_text())
+    return {name: value for name, value in content.items() if name != "checksum"}
 
 
 @pytest.fixture(scope="session")
@@ -449,7 +451,7 @@ def test_samples_without_their_study_are_not_taken(base, tmp_path, capsys):
     assert study(f"{flags} --shard 1/2") == 0
     (out / "study.json").unlink()
     assert study(flags) == 2
-    assert "holds samples without study.json" in capsys.readouterr().err
+    assert "holds parts without study.json" in capsys.readouterr().err
 
 
 def test_a_run_folder_gets_a_new_study_in_place_of_another_and_settings_stay_as_given(base, tmp_path):
@@ -494,9 +496,11 @@ def test_every_model_is_given_the_prompts_of_the_base(base, tmp_path, capsys):
 
 
 def test_prompts_that_differ_between_tokenizers_are_said_and_every_model_is_tried(capsys):
-    asked = []
+    asked, bases = [], []
 
     class Tokenizer:
+        eos_token_id = 1
+
         def __init__(self, text):
             self.text = text
 
@@ -505,13 +509,16 @@ def test_prompts_that_differ_between_tokenizers_are_said_and_every_model_is_trie
 
     def load(model, template):
         asked.append((model, template))
-        policy = torch.nn.Linear(1, 1)
-        return samples.Ready(policy, Tokenizer("one" if model != "c" else "two"), [[1]], template or "r1-zero")
+        return samples.Ready(
+            tiny_model("qwen2"), Tokenizer("one" if model != "c" else "two"), [[1]], template or "r1-zero"
+        )
 
-    template, fingerprints = samples.try_models(["a", "b", "c"], load, None)
+    template, fingerprints, sizes = samples.try_models(["a", "b", "c"], load, None, bases.append)
     assert template == "r1-zero"
     assert asked == [("a", None), ("b", "r1-zero"), ("c", "r1-zero")]
     assert list(fingerprints) == ["a", "b", "c"]
+    assert sizes == dict.fromkeys("abc", VOCABULARY)
+    assert [base.tokenizer.text for base in bases] == ["one"]
     notes = capsys.readouterr().err.splitlines()
     assert notes == ["note: the prompts of c differ from those of a"]
 
@@ -566,7 +573,9 @@ def test_a_study_from_before_there_were_groups_is_graded_again(base, tmp_path, m
     assert any(row["right_logps"] for row in new["perplexity"])
     monkeypatch.setattr(samples, "grade", lambda texts, *_: ["3" in text for text in texts])
     assert study(f"{flags} --regrade") == 0
-    assert [row["right_logps"] for row in report(out)["perplexity"]] == [{}, {}]
+    (mine, teachers) = report(out)["perplexity"]
+    assert mine["right_logps"] == {}
+    assert teachers == new["perplexity"][1]  # nobody has graded a solver
     assert [row["problems"] for row in report(out)["perplexity"]] == [row["problems"] for row in new["perplexity"]]
 
 
@@ -626,8 +635,8 @@ def test_a_chain_is_valid_only_with_the_right_last_answer():
 def write_samples(out, rows) -> None:
     """samples.jsonl.gz of (model, problem, sample, correct, answer, tokens, entropy), 0 for what is left out."""
     names = ("model", "problem", "sample", "correct", "answer", "tokens", "entropy")
-    records = [{**dict(zip(names, row, strict=True)), "truncated": False, "text": ""} for row in rows]
-    folder.write_records(out / "samples.jsonl.gz", records)
+    more = {"truncated": False, "text": "", "seed": []}
+    write_records(out / "samples.jsonl.gz", [{**dict(zip(names, row, strict=True)), **more} for row in rows])
 
 
 def test_counts_are_of_the_named_models_and_weigh_tokens_alike(tmp_path):
@@ -963,9 +972,8 @@ def test_matched_temperatures_are_the_bases_kept_and_not_searched_again(tmp_path
     entries = [samples.Entry(name, name, 1.0) for name in ("base", "b", "c", "d")]
     folder.write_study(tmp_path, {"settings": {}, "matched": {}, "models": {}})
     matching = {"b": 0.5, "c": 1.0, "d": 2.0}
-    written = [("base", 9.0, [1]), ("b", 1.0, [1]), ("base", 6.0, [1, 2])]
-    names = ("model", "entropy", "tokens")
-    folder.write_records(tmp_path / folder.SAMPLES, [dict(zip(names, row, strict=True)) for row in written])
+    written = [("base", [1], 9.0), ("b", [1], 1.0), ("base", [1, 2], 6.0)]
+    write_samples(tmp_path, [(model, 0, 0, True, "7", *rest) for model, *rest in written])
 
     def search(ready, target, sampling):
         if matching[ready] is None:

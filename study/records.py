@@ -1,0 +1,150 @@
+"""records.py: what does a file of samples hold, and can it be believed?
+
+A file of samples is a .jsonl.gz with a record a line, by model, problem and sample. gzip keeps a checksum, so a changed
+byte is seen by reading to the end. A record that no study writes, or at a place where it does not belong, is refused
+with the file and the line.
+"""
+
+import gzip
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from running.files import BadInput
+
+PARTS = "parts"  # the folder of samples that are not put together yet
+
+
+class Shape(NamedTuple):
+    """What the samples of a study must be like."""
+
+    problems: int
+    number: int  # samples of each problem
+    max_new_tokens: int
+    seed: int
+    chains: bool  # on the toy: every record says whether its chain of reasoning is valid
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What is inside writes or deletes `path`. Raises BadInput where the system does not let it, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(f"cannot write {path}: {reason}; make space or room, then the same command goes on") from None
+
+
+def write_records(path: Path, records: Iterable[dict]) -> None:
+    """Write a .jsonl.gz, which is there as a whole or not at all. The same records give the same bytes."""
+    new = Path(f"{path}.{os.getpid()}.new")  # a name of its own, should the same command run twice
+    try:
+        with writing(path):
+            # A gzip header can hold a time and a name; this one holds neither.
+            with open(new, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
+                for record in records:
+                    lines.write((json.dumps(record) + "\n").encode())
+            os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)  # if it came to nothing
+
+
+def read_records(path: Path) -> Iterator[dict]:
+    """The records of a .jsonl.gz. Raises BadInput for a file that is cut off or broken, and for what is no record."""
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                number += 1
+                record = json.loads(line)
+                if wrong := fault(record):
+                    raise ValueError(wrong)
+                yield record
+    except BadInput:  # of who reads it: it is a ValueError too
+        raise
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
+        raise BadInput(f"{path}: cannot be read (line {number}: {error}); {way_out(path)}") from None
+
+
+def way_out(path: Path) -> str:
+    """What to do about a file of samples that cannot be used."""
+    return f"copy it again, or {'delete it' if path.parent.name == PARTS else 'give --overwrite'} to sample it again"
+
+
+def fault(record) -> str | None:
+    """What makes this no record of a sample; None if nothing does."""
+    if not isinstance(record, dict):
+        return f"a {type(record).__name__}, not an object"
+    for name, holds in FIELDS.items():
+        if name not in record and name != "valid":
+            return f"no {name}"
+        if name in record and not holds(record[name]):
+            return f"{name} {str(record[name])[:40]}"
+    return None
+
+
+def is_text(value) -> bool:
+    """A text that can be written: JSON can hold half a character (a lone surrogate)."""
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
+
+
+def is_count(value) -> bool:
+    """A whole number from 0 on; True and False are none."""
+    return type(value) is int and value >= 0
+
+
+def are_tokens(value) -> bool:
+    """A list of token ids, with one at least: a sample has its end token, or was cut off behind some."""
+    return isinstance(value, list) and set(map(type, value)) == {int} and min(value) >= 0 and max(value) < 2**31
+
+
+FIELDS = {
+    "model": is_text,
+    "problem": is_count,
+    "sample": is_count,
+    "seed": lambda value: isinstance(value, list),
+    "tokens": are_tokens,
+    "truncated": lambda value: isinstance(value, bool),
+    # Nats, below log(vocabulary). Rounding can leave a certain token a little below 0. NaN fails every comparison.
+    "entropy": lambda value: type(value) in (int, float) and -0.1 < value < 100,
+    "text": is_text,
+    "answer": lambda value: value is None or is_text(value),
+    "correct": lambda value: isinstance(value, bool),
+    "valid": lambda value: isinstance(value, bool),  # only on the toy
+}
+
+
+def in_order(path: Path, shape: Shape, vocabularies: dict[str, int], first: int = 0) -> Counter:
+    """Read a file of samples to its end: how many each model has. Raises BadInput for one that is not at its place.
+
+    Every model's samples come by problem and sample, without a gap, from problem `first` on. vocabularies: by model; a
+    study from before they were kept has none.
+    """
+    counts = Counter()
+    for line, record in enumerate(read_records(path), 1):
+        label = record["model"]
+        i, j = divmod(counts[label], shape.number)
+        i += first
+        counts[label] += 1
+        wrong, held = None, (record["problem"], record["sample"], record["seed"])
+        if held != (i, j, [shape.seed, i, j]) or i >= shape.problems:
+            wrong = f"problem {held[0]}, sample {held[1]}, seed {held[2]}, where problem {i}, sample {j} belongs"
+        elif len(record["tokens"]) > shape.max_new_tokens:
+            wrong = f"{len(record['tokens'])} tokens, more than --max-new-tokens"
+        elif max(record["tokens"]) >= vocabularies.get(model_of(label, vocabularies), 2**31):
+            wrong = f"token {max(record['tokens'])}, which the model does not have"
+        elif shape.chains and "valid" not in record:
+            wrong = "no valid"
+        if wrong:
+            raise BadInput(f"{path}: does not hold the samples that it should (line {line}: {wrong}); {way_out(path)}")
+    return counts
+
+
+def model_of(label: str, models) -> str:
+    """The model of a label, which may name a temperature behind it."""
+    return label if label in models else label.rpartition(" at T=")[0]
