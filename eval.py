@@ -258,7 +258,7 @@ def open_study(
     described = {name: getattr(settings, name) for name in analysis.DESCRIBED}
     described = {**described, "template": template, "dtype": dtype}
     identity = folder.identity(described, problems)
-    folder.open_folder(out, identity, shape, models, settings.overwrite, replace, settings.shard[0])
+    folder.open_folder(out, identity, shape, models, settings.overwrite, replace)
     return described
 
 

@@ -20,7 +20,7 @@ from data import Problem
 from running.files import BadInput
 from study import page
 from study.pictures import PICTURES
-from study.records import PARTS, Shape, in_order, read_records, writing
+from study.records import PARTS, Shape, in_order, read_records, read_sealed, sealed, whole, writing
 
 SAMPLES, STUDY = "samples.jsonl.gz", "study.json"
 TEACHER = "teacher"  # its label in the tables
@@ -56,32 +56,6 @@ def sampled_labels(out: Path, shape: Shape) -> set[str]:
     return set(counts)
 
 
-# --- files with a checksum --------------------------------------------------------------------------------------------
-
-
-def sealed(content: dict) -> str:
-    """The text of a JSON file that ends with a checksum of its content: a digit that changes is seen."""
-    return json.dumps({**content, "checksum": checksum(content)}, indent=1)
-
-
-def checksum(content: dict) -> str:
-    """A hash of what a JSON file says, however it is laid out."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def read_sealed(path: Path, way_out: str) -> dict:
-    """The content of a sealed JSON file, or of one from before there were checksums. Raises BadInput."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"a {type(content).__name__}, not an object")
-        if content.pop("checksum", None) not in (None, checksum(content)):
-            raise ValueError("its checksum is another: something in it was changed")
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); {way_out}") from None
-    return content
-
-
 # --- which study? ---------------------------------------------------------------------------------------------------
 
 
@@ -99,12 +73,10 @@ def read_study(out: Path) -> dict:
     return study
 
 
-def write_study(out: Path, study: dict, shard: int = 1) -> None:
+def write_study(out: Path, study: dict) -> None:
     """Write study.json so that it is whole at any moment, also where several shards write into one folder."""
-    new = out / f"{STUDY}.{shard}.new"
-    with writing(out / STUDY):
-        new.write_text(sealed(study), encoding="utf-8")
-        os.replace(new, out / STUDY)
+    with whole(out / STUDY) as file:
+        file.write(sealed(study).encode())
 
 
 def identity(described: dict, problems: list[Problem]) -> dict:
@@ -129,7 +101,6 @@ def open_folder(
     models: tuple[dict[str, str], dict[str, int]],
     overwrite: bool,
     replace: bool,
-    shard: int = 1,
 ) -> None:
     """Make `out` the folder of this study, or find that it is already. Raises BadInput, before anything is changed.
 
@@ -155,7 +126,7 @@ def open_folder(
     for name, found in zip(("models", "vocabularies"), models, strict=True):
         study[name] = {**study[name], **found}
     if study != old:
-        write_study(out, study, shard)
+        write_study(out, study)
 
 
 def check_places(out: Path, overwrite: bool = False) -> None:

@@ -1,11 +1,12 @@
-"""records.py: what does a file of samples hold, and can it be believed?
+"""records.py: how are the files of a study written, so that what is read back can be believed?
 
 A file of samples is a .jsonl.gz with a record a line, by model, problem and sample. gzip keeps a checksum, so a changed
 byte is seen by reading to the end. A record that no study writes, or at a place where it does not belong, is refused
-with the file and the line.
+with the file and the line. study.json and report.json end with a checksum of their own.
 """
 
 import gzip
+import hashlib
 import json
 import os
 import zlib
@@ -13,21 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from running.files import BadInput
 
 PARTS = "parts"  # the folder of samples that are not put together yet
 
 
-class Shape(NamedTuple):
-    """What the samples of a study must be like."""
-
-    problems: int
-    number: int  # samples of each problem
-    max_new_tokens: int
-    seed: int
-    chains: bool  # on the toy: every record says whether its chain of reasoning is valid
+# --- writing --------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -40,18 +34,38 @@ def writing(path: Path) -> Iterator[None]:
         raise BadInput(f"cannot write {path}: {reason}; make space or room, then the same command goes on") from None
 
 
-def write_records(path: Path, records: Iterable[dict]) -> None:
-    """Write a .jsonl.gz, which is there as a whole or not at all. The same records give the same bytes."""
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which is in its place as a whole or not at all. Raises BadInput as `writing`."""
     new = Path(f"{path}.{os.getpid()}.new")  # a name of its own, should the same command run twice
     try:
         with writing(path):
-            # A gzip header can hold a time and a name; this one holds neither.
-            with open(new, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
-                for record in records:
-                    lines.write((json.dumps(record) + "\n").encode())
+            with open(new, "wb") as file:
+                yield file
             os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)  # if it came to nothing
+
+
+# --- samples --------------------------------------------------------------------------------------------------------
+
+
+class Shape(NamedTuple):
+    """What the samples of a study must be like."""
+
+    problems: int
+    number: int  # samples of each problem
+    max_new_tokens: int
+    seed: int
+    chains: bool  # on the toy: every record says whether its chain of reasoning is valid
+
+
+def write_records(path: Path, records: Iterable[dict]) -> None:
+    """Write a .jsonl.gz. The same records give the same bytes."""
+    # A gzip header can hold a time and a name; this one holds neither.
+    with whole(path) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
+        for record in records:
+            lines.write((json.dumps(record) + "\n").encode())
 
 
 def read_records(path: Path) -> Iterator[dict]:
@@ -84,7 +98,7 @@ def fault(record) -> str | None:
         if name not in record and name != "valid":
             return f"no {name}"
         if name in record and not holds(record[name]):
-            return f"{name} {str(record[name])[:40]}"
+            return f"{name} {record[name]!r:.40}"
     return None
 
 
@@ -148,3 +162,29 @@ def in_order(path: Path, shape: Shape, vocabularies: dict[str, int], first: int 
 def model_of(label: str, models) -> str:
     """The model of a label, which may name a temperature behind it."""
     return label if label in models else label.rpartition(" at T=")[0]
+
+
+# --- files with a checksum --------------------------------------------------------------------------------------------
+
+
+def sealed(content: dict) -> str:
+    """The text of a JSON file that ends with a checksum of its content: a digit that changes is seen."""
+    return json.dumps({**content, "checksum": checksum(content)}, indent=1)
+
+
+def checksum(content: dict) -> str:
+    """A hash of what a JSON file says, however it is laid out."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def read_sealed(path: Path, way_out: str) -> dict:
+    """The content of a sealed JSON file, or of one from before there were checksums. Raises BadInput."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}, not an object")
+        if content.pop("checksum", None) not in (None, checksum(content)):
+            raise ValueError("its checksum is another: something in it was changed")
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: cannot be read ({error}); {way_out}") from None
+    return content

@@ -35,7 +35,7 @@ from generate import generate_rows
 from running.files import BadInput
 from running.models import context_room, end_tokens, load_model
 from study.folder import SAMPLES, read_samples, read_study, sampled_labels
-from study.records import PARTS, Shape, in_order, way_out, write_records, writing
+from study.records import PARTS, Shape, in_order, way_out, whole, write_records, writing
 from verify import extract_answer, grade
 
 # Completions in a part, though at least all of one problem. Larger parts keep the sampler busy (at the end of a part
@@ -323,15 +323,10 @@ def check_parts(parts: list[Part], shape: Shape, out: Path) -> None:
 
 def merge(parts: list[Part], out: Path) -> None:
     """Add parts to samples.jsonl.gz, behind what it holds."""
-    sources, new = [part.path for part in parts], out / f"{SAMPLES}.new"
+    sources = [part.path for part in parts]
     if (out / SAMPLES).exists():
         sources.insert(0, out / SAMPLES)
-    try:
-        with writing(out / SAMPLES):
-            with open(new, "wb") as whole:
-                for path in sources:  # gzip files, one behind the other, are a gzip file
-                    with open(path, "rb") as source:
-                        shutil.copyfileobj(source, whole)
-            os.replace(new, out / SAMPLES)
-    finally:
-        new.unlink(missing_ok=True)
+    with whole(out / SAMPLES) as file:
+        for path in sources:  # gzip files, one behind the other, are a gzip file
+            with open(path, "rb") as source:
+                shutil.copyfileobj(source, file)
