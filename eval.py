@@ -110,17 +110,24 @@ class Settings:
 
 
 def parse(argv: list[str] | None) -> Settings:
-    """The command line. Raises BadInput for an unknown recipe and an --out that can be no folder; for other slips
-    argparse ends the program."""
+    """The command line. Raises BadInput for names that cannot be; for other slips argparse ends the program."""
     groups = {"perplexity": "what is measured and kept besides", "rows": "the machine"}
     settings = flags.parse(Settings, argv, "eval.py", "Compare models by what they solve.", RECIPES, groups=groups)[0]
-    for name, value in vars(settings).items():
+    check_names(settings)
+    return settings
+
+
+def check_names(settings: Settings) -> None:
+    """Raise BadInput for a text that can be no name of anything, and for an --out that can be no folder."""
+    for f in dataclasses.fields(settings):
+        name, value = f.metadata.get("metavar") or flags.shown(f.name), getattr(settings, f.name)
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and not (text.strip() and is_text(text)):
-                raise BadInput(f"{flags.shown(name)} {text!r}: is no name; give another, or leave it out")
+                raise BadInput(f"{name} {text!r}: is no name; give another, or leave it out")
+            if isinstance(text, str) and len(os.fsencode(max(text.split("/"), key=len))) > 255:
+                raise BadInput(f"{name} {text[:40]}...: is too long for a name; give another")
     if os.path.lexists(settings.out) and not os.path.isdir(settings.out):
         raise BadInput(f"--out {settings.out}: is a file; give a folder")
-    return settings
 
 
 def fill_in(settings: Settings) -> Settings:
@@ -151,6 +158,8 @@ def check(settings: Settings) -> None:
     sharded = settings.shard[1] > 1
     if 0 < settings.temperature < 1e-5:
         raise BadInput(f"--temperature {settings.temperature}: too small to divide by; 0 is greedy, else 1e-5 or more")
+    if settings.top_p < 1e-6:
+        raise BadInput(f"--top-p {settings.top_p}: too small; give 1e-6 or more, or --temperature 0 for the likeliest")
     if perplexity.TEACHER in settings.models:
         raise BadInput("MODEL teacher: in the report this name means the responses of --teacher; rename the folder")
     if len(set(settings.models)) < len(settings.models):
@@ -269,14 +278,11 @@ def main(argv: list[str] | None = None) -> int:
         # Shards may share a folder: each writes parts of its own.
         with nullcontext() if settings.shard[1] > 1 else alone(Path(settings.out), "--out"):
             content = run(settings)
-    except BadInput as error:
-        print(f"eval.py: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # such as a name that is too long, or a disk that is full where a model is made
-        print(
-            f"eval.py: {error.filename or 'a file'}: {error.strerror or error}; mend that, or give another",
-            file=sys.stderr,
-        )
+    except (BadInput, OSError) as error:
+        said = str(error)
+        if isinstance(error, OSError):  # such as a disk that is full where a model is made
+            said = f"{error.filename or 'a file'}: {error.strerror or error}; mend that, then the same command goes on"
+        print(f"eval.py: {' '.join(said.splitlines())}", file=sys.stderr)  # a file's name can hold a line break
         return 2
     if content is None:
         part = "/".join(map(str, settings.shard))

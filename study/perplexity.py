@@ -58,7 +58,8 @@ def read_teacher(path: Path, problems: list[Problem], number: int) -> list[dict]
     BadInput for a file that cannot be read or has no response to any problem.
     """
     if not os.path.isfile(path):  # unlike Path.is_file also for a name that is too long
-        raise BadInput(f"--teacher {path}: no such file; give a .jsonl with the columns problem and response")
+        found = "is no file" if os.path.lexists(path) else "no such file"
+        raise BadInput(f"--teacher {path}: {found}; give a .jsonl with the columns problem and response")
     index, counts, found = {p.prompt.strip(): i for i, p in enumerate(problems)}, defaultdict(int), []
     try:
         for row in read_jsonl(path, "--teacher"):
@@ -66,7 +67,9 @@ def read_teacher(path: Path, problems: list[Problem], number: int) -> list[dict]
             text, response = next(texts, None), row.get("response")
             if text is None or not isinstance(response, str):
                 columns = ", ".join(row)[:200] or "nothing"
-                raise BadInput(f"--teacher {path}: a row has the columns {columns}; needed are problem and response")
+                raise BadInput(
+                    f"--teacher {path}: a row has the columns {columns}; needed are texts in problem and response"
+                )
             i = index.get(text.strip())
             if i is not None and response and counts[i] < number:
                 if not is_text(response):

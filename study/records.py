@@ -5,6 +5,7 @@ byte is seen by reading to the end. A record that no study writes, or at a place
 with the file and the line. study.json and report.json end with a checksum of their own.
 """
 
+import errno
 import gzip
 import hashlib
 import json
@@ -30,8 +31,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise BadInput(f"cannot write {path}: {reason}; make space or room, then the same command goes on") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        reason, mend = error.strerror or error, "make space" if full else "mend that"
+        raise BadInput(f"cannot write {path}: {reason}; {mend}, then the same command goes on") from None
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import eval as evaluation
 import toy
 from data import Problem
 from running.files import BadInput
+from running.stopping import program
 from study import analysis, entropy, folder, perplexity, samples
 from study.records import write_records
 
@@ -1099,6 +1100,20 @@ def test_the_paper_is_a_recipe_which_flags_change():
         ("BASE --regrade --overwrite", "--regrade: keeps the samples"),
         ("BASE --teacher teacher.jsonl --perplexity 0", "--perplexity 0"),
         ("BASE --teacher nosuch.jsonl", "--teacher nosuch.jsonl"),
+        ("''", "MODEL ''"),
+        ("BASE --data ''", "--data ''"),
+        ("BASE --template ''", "--template ''"),
+        ("BASE --teacher ' '", "--teacher ' '"),
+        ("BASE --samples 1099511627776", "--samples 1099511627776: must be between 1 and"),
+        ("BASE --limit 1000000000000", "--limit 1000000000000: must be between 1 and"),
+        ("BASE --perplexity 1000000000000", "--perplexity 1000000000000"),
+        ("BASE --temperature 1e-300", "--temperature 1e-300: too small to divide by; 0 is greedy"),
+        ("BASE --temperature 1e300", "--temperature 1e+300"),
+        ("BASE --top-p 1e-300", "--top-p 1e-300: too small"),
+        ("BASE --max-new-tokens 1000000000000", "--max-new-tokens 1000000000000: the context of"),
+        (f"BASE --data {'a' * 300}", "--data aaa"),
+        (f"BASE {'a' * 300}", "MODEL aaa"),
+        ("BASE --teacher /", "--teacher /: is no file"),
     ],
 )
 def test_bad_input_to_eval(base, tmp_path, capsys, flags, said):
@@ -1108,6 +1123,91 @@ def test_bad_input_to_eval(base, tmp_path, capsys, flags, said):
     assert len(error) == 1
     assert said in error[0]
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("out", "said"), [("''", "--out ''"), ("a" * 300, "too long"), (__file__, "is a file")])
+def test_an_out_that_can_be_no_folder_is_refused(base, tmp_path, capsys, monkeypatch, out, said):
+    monkeypatch.chdir(tmp_path)
+    assert study(f"{base} --out {out}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--out" in line
+    assert said in line
+    assert not list(tmp_path.iterdir())
+
+
+TEXT = toy.make_problems("test", 1)[0][0]
+TEACHERS = {
+    "empty": b"",
+    "binary": bytes(range(256)),
+    "other columns": b'{"a": 1}',
+    "a line break in a column": b'{"a\\nb": 1}',
+    "a list": b"[1]",
+    "a number": b"7",
+    "deep": b"[" * 100_000,
+    "no text": json.dumps({"problem": TEXT, "response": None}).encode(),
+    "half a character": json.dumps({"problem": TEXT, "response": "\ud800"}).encode(),
+    "a million characters": json.dumps({"problem": TEXT, "response": "1+" * 500_000}).encode(),
+    "more than the context": json.dumps({"problem": TEXT, "response": "1+" * 260}).encode(),
+    "cut": json.dumps({"problem": TEXT, "response": "1"}).encode()[:-3],
+    "cut.gz": gzip.compress(json.dumps({"problem": TEXT, "response": "1"}).encode())[:-9],
+    "no gzip.gz": json.dumps({"problem": TEXT, "response": "1"}).encode(),
+}
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_teachers_file_that_cannot_be_used_is_named(base, tmp_path, capsys, name):
+    path = tmp_path / f"teacher.jsonl{'.gz' if name.endswith('.gz') else ''}"
+    path.write_bytes(TEACHERS[name])
+    assert study(f"{base} --samples 2 --limit 1 --teacher {path} --out {tmp_path / 'out'}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"eval.py: --teacher {path}")
+    assert "; " in line  # the way out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_response_that_fills_the_context_to_its_last_token_is_measured():
+    policy, prompts = tiny_model("gpt2"), [[1, 2, 3]]  # of 64 positions
+    perplexity.check_fits([(0, "a" * 61)], "x.jsonl", policy, Letters(), prompts)
+    for long in ("a" * 62, "a" * 10**7):
+        with pytest.raises(BadInput, match="61 tokens fit"):
+            perplexity.check_fits([(0, long)], "x.jsonl", policy, Letters(), prompts)
+
+
+def test_a_model_without_an_end_token_is_sampled_and_that_is_said(base, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(samples, "end_tokens", lambda policy, tokenizer: [])
+    assert study(f"{base} {SHORT} --samples 2 --limit 3 --out {tmp_path / 'out'}") == 0
+    assert f"note: {base} has no end token" in capsys.readouterr().err
+    assert all(record["truncated"] for record in read(tmp_path / "out"))
+
+
+def test_sigterm_ends_a_study_with_one_line_and_the_same_command_goes_on(
+    base, tmp_path, capsys, monkeypatch, small_parts
+):
+    flags, out = f"{base} {SHORT} --samples 4 --limit 6", tmp_path / "out"
+    assert study(f"{flags} --out {tmp_path / 'calm'}") == 0
+    draw, times = samples.draw_samples, itertools.count(1)
+
+    def terminated(*arguments):
+        if next(times) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield from draw(*arguments)
+
+    before = signal.getsignal(signal.SIGTERM)
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, "draw_samples", terminated)
+        patch.setattr(sys, "argv", ["eval.py"])
+        try:
+            assert program(lambda: study(f"{flags} --out {out}"), "the same command goes on") == 143
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    lines = [line.rpartition("\r")[2] for line in capsys.readouterr().err.splitlines()]
+    assert [line for line in lines if "samples/s" not in line and line] == [
+        "eval.py: stopped; the same command goes on"
+    ]
+    assert sorted(path.name for path in out.iterdir()) == ["parts", "study.json"]
+    assert study(f"{flags} --out {out}") == 0
+    assert (out / "samples.jsonl.gz").read_bytes() == (tmp_path / "calm" / "samples.jsonl.gz").read_bytes()
 
 
 @pytest.mark.parametrize("flags", ["--shard 0/2", "--shard 3/2", "--shard two"])

@@ -1,6 +1,7 @@
 """The folder of a study: what is deleted, what is refused, and what a kill or a full disk leaves."""
 
 import gzip
+import io
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -380,8 +382,12 @@ def a_child(flags: str, out: str, place: int, size: int, counted, dies: bool) ->
     if size:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if dies else signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    sys.exit(study(flags))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    with redirect_stderr(io.StringIO()) as said:  # it may be a file too
+        code = study(flags)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    print(said.getvalue(), file=sys.stderr)
+    sys.exit(code)
 
 
 @pytest.fixture(scope="session")
