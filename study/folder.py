@@ -65,12 +65,26 @@ def read_study(out: Path) -> dict:
     if not os.path.lexists(path):
         return {}
     study = read_sealed(path, way_out)
-    kinds = {"settings": dict, "matched": dict, "models": dict, "vocabularies": dict, "files": list}
     # A study of an earlier version knows no vocabularies, and its folder was its own.
     study = {**({} if {"vocabularies", "files"} & study.keys() else {"vocabularies": {}, "files": [*REPORT]}), **study}
-    if study.keys() != kinds.keys() or not all(isinstance(study[name], kind) for name, kind in kinds.items()):
+    if not is_study(study):
         raise BadInput(f"{path}: is not of a study; {way_out}")
     return study
+
+
+def is_study(study: dict) -> bool:
+    """Whether this is what study.json holds."""
+    kinds = {"settings": dict, "matched": dict, "models": dict, "vocabularies": dict, "files": list}
+    if study.keys() != kinds.keys() or not all(isinstance(study[name], kind) for name, kind in kinds.items()):
+        return False
+    settings, matched = study["settings"], study["matched"].values()
+    return (
+        settings.keys() == {*IDENTITY, "problems"}
+        and all(isinstance(settings[name], str) for name in ("template", "dtype", "problems"))
+        and all(isinstance(found, dict) and all(type(T) in (int, float) for T in found.values()) for found in matched)
+        and all(isinstance(text, str) for text in (*study["models"].values(), *study["files"]))
+        and all(type(size) is int for size in study["vocabularies"].values())
+    )
 
 
 def write_study(out: Path, study: dict) -> None:
@@ -131,7 +145,8 @@ def open_folder(
 
 def check_places(out: Path, overwrite: bool = False) -> None:
     """Raise BadInput where something that no study of ours wrote is in the place of its files, or would be deleted."""
-    study, held = read_study(out), sorted(os.listdir(out)) if out.is_dir() else []
+    held = sorted(os.listdir(out)) if out.is_dir() else []
+    study = read_study(out)  # behind the list: another shard may begin beside this one, by its study.json
     if overwrite and held and not study:
         raise BadInput(f"--overwrite: {out} holds {held[0]} and no study; give another --out, or leave the flag out")
     for name in (SAMPLES, PARTS, UNFINISHED, *REPORT):
@@ -162,7 +177,7 @@ def check_same_study(out: Path, wanted: dict, shape: Shape, fingerprints: dict[s
             raise BadInput(f"--out {out}: holds another study ({what}); {way_out}")
     sampled = sampled_labels(out, shape)  # a model may change as long as nothing of it is there
     for model, found in fingerprints.items():
-        if model in sampled and study["models"].get(model, found) != found:
+        if model in sampled and not found.startswith(study["models"].get(model, found)):  # shorter in earlier versions
             raise BadInput(f"--out {out}: holds samples of {model} as it was before; {way_out}")
 
 

@@ -132,10 +132,15 @@ def try_models(
 
 
 def fingerprint(policy) -> str:
-    """A hash of the first 64 weights of each tensor: tells a model from another under the same name, such as a run
-    folder that was trained again."""
-    parts = [weight.detach().flatten()[:64].float().cpu().numpy().tobytes() for weight in policy.parameters()]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    """A hash of the weights: tells a model from another under the same name, such as a run folder that was trained
+    again. The first half is of the first 64 weights of each tensor, the second of every tensor's sum, as integers."""
+    firsts, sums = [], []
+    for weight in policy.parameters():
+        flat = weight.detach().flatten()
+        firsts.append(flat[:64].float().cpu().numpy().tobytes())
+        bits = flat.view({2: torch.int16, 4: torch.int32}[flat.element_size()])
+        sums.append(f"{int(bits.sum(dtype=torch.int64))},".encode())  # one bit that changes changes it
+    return "".join(hashlib.sha256(b"".join(parts)).hexdigest()[:16] for parts in (firsts, sums))
 
 
 # --- sampling and grading -------------------------------------------------------------------------------------------

@@ -397,6 +397,19 @@ def test_a_model_can_be_added_but_not_exchanged(base, sharper, tmp_path, capsys)
     assert len(read(out)) == 48
 
 
+def test_a_model_of_which_one_bit_changed_is_another(qwen2):
+    before = samples.fingerprint(qwen2)
+    assert samples.fingerprint(qwen2) == before
+    for weight in qwen2.parameters():
+        with torch.no_grad():
+            bits = weight.view(torch.int32).view(-1)
+            bits[len(bits) // 2] ^= 1
+            assert samples.fingerprint(qwen2) != before
+            bits[len(bits) // 2] ^= 1
+    assert samples.fingerprint(qwen2) == before
+    assert samples.fingerprint(qwen2.bfloat16()) != before
+
+
 def test_parts_of_a_model_as_it_was_before_are_not_taken(base, sharper, tmp_path, small_parts):
     model, flags = tmp_path / "model", f"{SHORT} --samples 4 --limit 8"
     shutil.copytree(base, model)
@@ -971,7 +984,8 @@ def test_the_entropy_of_a_model_is_a_mean_over_tokens_of_a_few_samples_of_each_p
 
 def test_matched_temperatures_are_the_bases_kept_and_not_searched_again(tmp_path, monkeypatch):
     entries = [samples.Entry(name, name, 1.0) for name in ("base", "b", "c", "d")]
-    folder.write_study(tmp_path, {"settings": {}, "matched": {}, "models": {}})
+    settings = dict.fromkeys((*folder.IDENTITY, "problems"), "")
+    folder.write_study(tmp_path, {"settings": settings, "matched": {}, "models": {}})
     matching = {"b": 0.5, "c": 1.0, "d": 2.0}
     written = [("base", [1], 9.0), ("b", [1], 1.0), ("base", [1, 2], 6.0)]
     write_samples(tmp_path, [(model, 0, 0, True, "7", *rest) for model, *rest in written])
