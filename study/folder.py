@@ -26,6 +26,7 @@ SAMPLES, STUDY = "samples.jsonl.gz", "study.json"
 TEACHER = "teacher"  # its label in the tables
 UNFINISHED = "unfinished"  # a folder in which the report is written, before its files are moved to their places
 REPORT = (*PICTURES, "review.md", "passk.json", "report.html", "report.json")  # in the order in which they are moved
+UNMOVED = (*REPORT, *(f"{name}.new" for name in REPORT))  # what can be in the folder of an unfinished report
 PART = re.compile(r"[\w-]*-[0-9a-f]{8}-\d{5,}\.jsonl\.gz(\.\d+\.new)?")  # the name of a part, also of one half-written
 WRITTEN = (SAMPLES, STUDY, *REPORT, PARTS, UNFINISHED, "*-????????-?????.jsonl.gz")  # all names that a study writes
 HALF_WRITTEN = re.compile(rf"({re.escape(SAMPLES)}|{re.escape(STUDY)})(\.\d+)?\.new")
@@ -158,7 +159,7 @@ def check_places(out: Path, overwrite: bool = False) -> None:
             raise BadInput(f"{path}: is {kind}, and the study's is in its place; move it away")
         if name in held and name in REPORT and name not in study["files"]:
             raise BadInput(f"{path}: is not of this study, which would write over it; move it away")
-    if strange := sorted({path.name for path in (out / UNFINISHED).glob("*")} - {*REPORT}):
+    if strange := sorted({path.name for path in (out / UNFINISHED).glob("*")} - {*UNMOVED}):
         raise BadInput(
             f"{out / UNFINISHED / strange[0]}: is not of this study, which empties this folder; move it away"
         )
@@ -307,7 +308,7 @@ def clear(out: Path) -> None:
     with writing(out):
         for path in [path for path in out.glob("*") if HALF_WRITTEN.fullmatch(path.name)]:
             path.unlink()
-        for name in REPORT:
+        for name in UNMOVED:
             (out / UNFINISHED / name).unlink(missing_ok=True)
         if (out / UNFINISHED).exists():
             (out / UNFINISHED).rmdir()

@@ -33,7 +33,7 @@ from data import Problem
 from engine.memory import check_sampler, free_memory, sampling_bytes
 from generate import generate_rows
 from running.files import BadInput
-from running.models import context_room, end_tokens, load_model
+from running.models import encoded, end_tokens, load_model
 from study.folder import SAMPLES, read_samples, read_study, sampled_labels
 from study.records import PARTS, Shape, in_order, way_out, whole, write_records, writing
 from verify import extract_answer, grade
@@ -83,11 +83,7 @@ def ready_model(
     """
     policy, tokenizer = load_model(model, device, dtype)
     template = template or data.default_template(tokenizer, problems[0].kind)
-    room = context_room(policy, sampling.max_new_tokens)
-    if room < 1:
-        holds = f"the context of {model} holds {context_room(policy, 0)}"
-        raise BadInput(f"--max-new-tokens {sampling.max_new_tokens}: {holds}, prompt included; give less")
-    prompts = data.encode_prompts(problems, tokenizer, template, room)
+    prompts = encoded(problems, policy, tokenizer, template, sampling.max_new_tokens)
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     try:
         token = check_sampler(policy, longest)
@@ -118,7 +114,7 @@ def try_models(
         ready = load(model, template=template)
         template = ready.template
         fingerprints[model] = fingerprint(ready.policy)
-        vocabularies[model] = ready.policy.config.vocab_size
+        vocabularies[model] = ready.policy.get_input_embeddings().num_embeddings
         if first is None:
             check_base(ready)
         if not end_tokens(ready.policy, ready.tokenizer):

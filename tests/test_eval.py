@@ -1124,7 +1124,7 @@ def test_the_paper_is_a_recipe_which_flags_change():
         ("BASE --temperature 1e-300", "--temperature 1e-300: too small to divide by; 0 is greedy"),
         ("BASE --temperature 1e300", "--temperature 1e+300"),
         ("BASE --top-p 1e-300", "--top-p 1e-300: too small"),
-        ("BASE --max-new-tokens 1000000000000", "--max-new-tokens 1000000000000: the context of"),
+        ("BASE --max-new-tokens 1000000000000", "--max-new-tokens 1000000000000: the model"),
         (f"BASE --data {'a' * 300}", "--data aaa"),
         (f"BASE {'a' * 300}", "MODEL aaa"),
         ("BASE --teacher /", "--teacher /: is no file"),
