@@ -271,11 +271,10 @@ def draw_missing(
         with writing(out / PARTS):
             (out / PARTS).mkdir(exist_ok=True)
         own = missing[shard[0] - 1 :: shard[1]]
-        check_parts([part for part in own if os.path.lexists(part.path)], shape, out)  # before hours of sampling
+        check_parts([part for part in own if os.path.lexists(part.path)], shape, out)  # not behind hours of sampling
         draw_parts(own, sampling, load, grade_part)
         if shard[1] > 1:
             return False
-        check_parts(missing, shape, out)
         merge(missing, out)
     # These parts are in the file now. Those of other models stay, for the command that samples them.
     if (out / PARTS).is_dir():
