@@ -219,7 +219,8 @@ def old_report(out: Path, perplexity: int) -> dict:
         return {"perplexity": [], "models": {}}
     report = read_sealed(path, way_out)
     rows, models = report.get("perplexity"), report.get("models")
-    if not (isinstance(rows, list) and isinstance(models, dict) and all(map(is_row, rows))):
+    shaped = isinstance(rows, list) and isinstance(models, dict) and all(map(is_row, rows))
+    if not (shaped and all(isinstance(result, dict) for result in models.values())):
         raise BadInput(f"{path}: is no report of a study; {way_out}")
     return report
 
@@ -243,7 +244,6 @@ def old_perplexities(old: dict, models: dict, readers: list[str]) -> list[dict]:
     models: of the new report. Where its verdicts are others, a row is without the probabilities of right responses:
     other ones are right now.
     """
-
     kept, lost = [], False
     for row in old["perplexity"]:
         writer = row["writer"]

@@ -84,7 +84,7 @@ def read_records(path: Path) -> Iterator[dict]:
     except BadInput:  # of who reads it: it is a ValueError too
         raise
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
-        raise BadInput(f"{path}: cannot be read (line {number}: {error}); {way_out(path)}") from None
+        raise BadInput(f"{path}: cannot be read (line {max(1, number)}: {error}); {way_out(path)}") from None
 
 
 def way_out(path: Path) -> str:
@@ -179,8 +179,11 @@ def checksum(content: dict) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def read_sealed(path: Path, way_out: str) -> dict:
-    """The content of a sealed JSON file, or of one from before there were checksums. Raises BadInput."""
+def read_sealed(path: Path, mend: str) -> dict:
+    """The content of a sealed JSON file, or of one from before there were checksums. Raises BadInput.
+
+    mend: what to do about one that is damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -188,5 +191,5 @@ def read_sealed(path: Path, way_out: str) -> dict:
         if content.pop("checksum", None) not in (None, checksum(content)):
             raise ValueError("its checksum is another: something in it was changed")
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); {way_out}") from None
+        raise BadInput(f"{path}: cannot be read ({error}); {mend}") from None
     return content
