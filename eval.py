@@ -17,8 +17,8 @@ and ask
     python eval.py Qwen/Qwen2.5-7B hkust-nlp/Qwen-2.5-7B-SimpleRL-Zoo --data math500 --recipe limit-of-rlvr
 
 It writes into --out: report.html (open it), report.json (every number), passk.json (counts and curves),
-samples.jsonl.gz (every sample), study.json (what they were drawn with) and pictures. After a kill, the same command
-resumes.
+samples.jsonl.gz (every sample), study.json (what they were drawn with) and pictures. After a kill or on a full disk,
+the same command resumes; what is damaged is refused, and --overwrite deletes what a study wrote, and nothing else.
 
 Differs from the paper: temperature 1 and top-p 1 by default, as in training (the paper's 0.6 and 0.95: --recipe). The
 answer is what stands in the last box; the released evaluator falls back to the last number of the text, which at large

@@ -146,7 +146,8 @@ def open_folder(
 
 def check_places(out: Path, overwrite: bool = False) -> None:
     """Raise BadInput where something that no study of ours wrote is in the place of its files, or would be deleted."""
-    held = sorted(os.listdir(out)) if out.is_dir() else []
+    # A kill while the first study.json is written leaves a half-written one alone.
+    held = sorted(name for name in os.listdir(out) if not HALF_WRITTEN.fullmatch(name)) if out.is_dir() else []
     study = read_study(out)  # behind the list: another shard may begin beside this one, by its study.json
     if overwrite and held and not study:
         raise BadInput(f"--overwrite: {out} holds {held[0]} and no study; give another --out, or leave the flag out")

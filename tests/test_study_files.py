@@ -132,6 +132,12 @@ def test_a_folder_that_is_no_study_is_not_overwritten(base, tmp_path, capsys, na
     assert contents(out) == before
 
 
+def test_what_a_kill_left_of_the_first_study_json_is_no_obstacle(base, calm, tmp_path):
+    plant(tmp_path / "out", "study.json.77.new")
+    assert study(f"{base} {FLAGS} --overwrite --out {tmp_path / 'out'}") == 0
+    assert contents(tmp_path / "out") == contents(calm[0])
+
+
 def test_a_file_that_came_beside_the_study_is_not_written_over(base, calm, tmp_path, capsys):
     out = copy(calm[0], tmp_path / "out")
     (out / "coverage.png").unlink(missing_ok=True)  # of one model there is none
