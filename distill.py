@@ -48,7 +48,7 @@ from running.stopping import program
 from running.supervised import fit, response_tokens
 from running.train_flags import held_out_of
 from study.folder import WRITTEN
-from study.perplexity import read_teacher
+from study.perplexity import check_fits, read_teacher
 
 
 @dataclass
@@ -100,6 +100,7 @@ def distill(s: Settings) -> None:
     teacher, pairs = (student, tokenizer, prompts), None
     if is_written(s.teacher):
         pairs = written_responses(problems, s)
+        check_fits(pairs if s.teacher != "solver" else [], s.teacher, student, tokenizer, prompts)
     elif s.teacher != "self":
         try:
             teacher = models.load_model(s.teacher, device, dtype)
@@ -155,10 +156,10 @@ def right_responses(
         kept = [row for row, right in enumerate(graded.right) if right and not rollouts.truncated[row]]
         found += [(first + row // s.samples, graded.texts[row]) for row in kept]
     if not found:
-        raise BadInput(
-            f"--teacher {s.teacher}: not one right response that ends; give more --samples or --max-new-tokens, or "
-            "another teacher"
-        )
+        mend = "give more --samples or --max-new-tokens, or another teacher"
+        if not eos_ids:
+            mend = "it has no end token; give a teacher that has one"
+        raise BadInput(f"--teacher {s.teacher}: not one right response that ends; {mend}")
     return found
 
 

@@ -17,8 +17,8 @@ and ask
     python eval.py Qwen/Qwen2.5-7B hkust-nlp/Qwen-2.5-7B-SimpleRL-Zoo --data math500 --recipe limit-of-rlvr
 
 It writes into --out: report.html (open it), report.json (every number), passk.json (counts and curves),
-samples.jsonl.gz (every sample), study.json (what they were drawn with) and pictures. After a kill, the same command
-resumes.
+samples.jsonl.gz (every sample), study.json (what they were drawn with) and pictures. After a kill or on a full disk,
+the same command resumes; what is damaged is refused, and --overwrite deletes what a study wrote, and nothing else.
 
 Differs from the paper: temperature 1 and top-p 1 by default, as in training (the paper's 0.6 and 0.95: --recipe). The
 answer is what stands in the last box; the released evaluator falls back to the last number of the text, which at large
@@ -27,6 +27,7 @@ k rewards luck.
 
 import argparse
 import dataclasses
+import os
 import re
 import sys
 from contextlib import nullcontext
@@ -43,10 +44,13 @@ from running.models import own_data, resolve_device
 from running.stopping import program
 from study import analysis, entropy, folder, page, perplexity, report, samples, training
 from study.pictures import PICTURES
+from study.records import Shape, is_text
 
 # The paper's sampling (its section 3; n is 128 to 1,024 there). All problems and 16,384 tokens go with it, except on
 # the toy (`fill_in`). The paper's prompt is our qwen-boxed, the default for a tokenizer with a chat template.
 RECIPES = {"limit-of-rlvr": {"samples": 256, "temperature": 0.6, "top_p": 0.95}}
+
+MOST = 1_000_000  # samples of a problem, and problems: a larger number is a slip, and would fill the memory
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -78,18 +82,20 @@ class Settings:
     data: str | None = flag(
         None, "toy, gsm8k, math500 ..., OWNER/NAME[:CONFIG][@SPLIT] of the hub or a file; default the base model's own"
     )
-    limit: int | None = flag(None, "problems, the first ones; default 180, with --recipe or if greedy all", least=1)
+    limit: int | None = flag(
+        None, "problems, the first ones; default 180, with --recipe or if greedy all", least=1, most=MOST
+    )
     template: str | None = flag(None, "for all models; default qwen-boxed if the base has a chat template, else plain")
     # how samples are drawn
     recipe: str | None = flag(None, "limit-of-rlvr: the paper's sampling; flags you add override it")
-    samples: int = flag(64, "n, per problem: gives pass@k for k up to n (paper: 128 to 1,024)", least=1)
-    temperature: float = flag(1.0, "paper: 0.6; training has 1; 0 is greedy", least=0)
+    samples: int = flag(64, "n, per problem: gives pass@k for k up to n (paper: 128 to 1,024)", least=1, most=MOST)
+    temperature: float = flag(1.0, "paper: 0.6; training has 1; 0 is greedy", least=0, most=100)
     top_p: float = flag(1.0, "keep the likeliest tokens, up to this probability (paper: 0.95)", above=0, most=1)
     max_new_tokens: int | None = flag(None, "default toy 80, arithmetic 48, else 1,024; --recipe 16,384", least=1)
     seed: int = flag(0, "of all random numbers", least=0)
     match_entropy: bool = flag(False, "compare also at the temperature that gives the base's entropy", **SWITCH)
     # what is measured and kept besides
-    perplexity: int = flag(16, "responses per problem to measure it on (paper: 16 or 32); 0: none", least=0)
+    perplexity: int = flag(16, "responses per problem to measure it on (paper: 16 or 32); 0: none", least=0, most=1024)
     teacher: str | None = flag(None, "a .jsonl with columns problem and response: their perplexity under the base")
     review: int = flag(0, "how many of each model's hardest solved problems to write to review.md", least=0)
     out: str = flag("runs/eval", "folder for the results")
@@ -104,9 +110,24 @@ class Settings:
 
 
 def parse(argv: list[str] | None) -> Settings:
-    """The command line. Raises BadInput for an unknown recipe; for other slips argparse ends the program."""
+    """The command line. Raises BadInput for names that cannot be; for other slips argparse ends the program."""
     groups = {"perplexity": "what is measured and kept besides", "rows": "the machine"}
-    return flags.parse(Settings, argv, "eval.py", "Compare models by what they solve.", RECIPES, groups=groups)[0]
+    settings = flags.parse(Settings, argv, "eval.py", "Compare models by what they solve.", RECIPES, groups=groups)[0]
+    check_names(settings)
+    return settings
+
+
+def check_names(settings: Settings) -> None:
+    """Raise BadInput for a text that can be no name of anything, and for an --out that can be no folder."""
+    for f in dataclasses.fields(settings):
+        name, value = f.metadata.get("metavar") or flags.shown(f.name), getattr(settings, f.name)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not (text.strip() and is_text(text)):
+                raise BadInput(f"{name} {text!r}: is no name; give another, or leave it out")
+            if isinstance(text, str) and len(os.fsencode(max(text.split("/"), key=len))) > 255:
+                raise BadInput(f"{name} {text[:40]}...: is too long for a name; give another")
+    if os.path.lexists(settings.out) and not os.path.isdir(settings.out):
+        raise BadInput(f"--out {settings.out}: is a file; give a folder")
 
 
 def fill_in(settings: Settings) -> Settings:
@@ -135,6 +156,10 @@ def check(settings: Settings) -> None:
     """Raise BadInput for settings that cannot work: single values first, then what does not go together."""
     flags.check(settings)  # ranges, from the fields above
     sharded = settings.shard[1] > 1
+    if 0 < settings.temperature < 1e-5:
+        raise BadInput(f"--temperature {settings.temperature}: too small to divide by; 0 is greedy, else 1e-5 or more")
+    if settings.top_p < 1e-6:
+        raise BadInput(f"--top-p {settings.top_p}: too small; give 1e-6 or more, or --temperature 0 for the likeliest")
     if perplexity.TEACHER in settings.models:
         raise BadInput("MODEL teacher: in the report this name means the responses of --teacher; rename the folder")
     if len(set(settings.models)) < len(settings.models):
@@ -174,14 +199,16 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     teacher = perplexity.teacher_responses(problems, settings.teacher, number, solve)
     runs = training.runs_of(settings.models)
 
-    # What the files below call, with the settings bound once: load a model by its name; grade its samples.
+    # What the files below call, with the settings bound once: what samples look like; load a model by its name; grade.
+    shape = Shape(len(problems), n, settings.max_new_tokens, settings.seed, valid is not None)
     sampling = samples.Sampling(
         n, settings.temperature, settings.top_p, settings.max_new_tokens, settings.rows, settings.seed
     )
     load = partial(samples.ready_model, problems=problems, sampling=sampling, device=device, dtype=dtype)
     grade = partial(samples.add_verdicts, problems=problems, run_code=settings.allow_code_execution, valid=valid)
 
-    described = open_study(settings, problems, load, str(dtype).removeprefix("torch."), replace)
+    described = open_study(settings, problems, shape, teacher, load, str(dtype).removeprefix("torch."), replace)
+    old = folder.old_report(out, number) if settings.regrade else None  # before anything is written
     load = partial(load, template=described["template"])  # every model gets the prompts that the base gets
 
     # The lines of the study: each model (the base first, with which the others are compared), and with --match-entropy
@@ -189,14 +216,14 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     entries = [samples.Entry(model, model, settings.temperature) for model in settings.models]
     if settings.match_entropy:  # the base's samples come first: they say what entropy is to be met
         if not settings.regrade:
-            samples.draw_missing(entries, len(problems), out, sampling, load, grade)
+            samples.draw_missing(entries, shape, out, sampling, load, grade)
         entries += entropy.matched_entries(entries, out, sampling, None if settings.regrade else load)
 
     # Sample what is missing. A part that is there is never sampled again: that is all there is to resuming.
     if settings.regrade:
-        changed, total = samples.regrade(entries, out, grade)
+        changed, total = samples.regrade(entries, shape, out, grade)
         print(f"Graded again: {changed} of {total} verdicts changed.")
-    if not samples.draw_missing(entries, len(problems), out, sampling, load, grade, settings.shard):
+    if not samples.draw_missing(entries, shape, out, sampling, load, grade, settings.shard):
         return None
 
     # Count, put the counts through passk.py, and ask the models how likely they find the responses.
@@ -204,8 +231,7 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     content = described | analysis.analyse(entries, tallies, problems, n, described["template"]) | {"runs": runs}
     shown = [record for tally in tallies.values() for record in tally.kept]  # on the page
     if settings.regrade:  # new verdicts do not change a perplexity
-        writers = {*tallies, perplexity.TEACHER}
-        content["perplexity"] = folder.old_perplexities(out, writers, settings.models, same_verdicts=not changed)
+        content["perplexity"] = folder.old_perplexities(old, content["models"], settings.models)
     else:
         if number:  # each token of a shown record gets its values, so choose what the page has room for
             shown = page.choose(shown)
@@ -219,22 +245,29 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     return content
 
 
-def open_study(settings: Settings, problems: list, load, dtype: str, replace: bool) -> dict:
+def open_study(
+    settings: Settings, problems: list, shape: Shape, teacher: list[dict], load, dtype: str, replace: bool
+) -> dict:
     """Make --out the folder of this study, or find that it is already: then it may only gain models.
 
     Returns what describes the samples, the head of report.json; the template is decided here. Raises BadInput, before
     anything is changed.
     """
-    out, fingerprints = Path(settings.out), {}
+    out, models = Path(settings.out), ({}, {})
     if settings.regrade:  # needs no model: template and dtype are those that the samples were drawn with
         old = folder.finished_study(out)["settings"]
         template, dtype = old["template"], old["dtype"]
     else:  # loads every model once: a misspelt last name must not cost the first model's hours
-        template, fingerprints = samples.try_models(settings.models, load, settings.template)
+        given = [(row["problem"], row["text"]) for row in teacher if settings.teacher]
+
+        def check_base(base: samples.Ready) -> None:
+            perplexity.check_fits(given, settings.teacher, base.policy, base.tokenizer, base.prompts)
+
+        template, *models = samples.try_models(settings.models, load, settings.template, check_base)
     described = {name: getattr(settings, name) for name in analysis.DESCRIBED}
     described = {**described, "template": template, "dtype": dtype}
     identity = folder.identity(described, problems)
-    folder.open_folder(out, identity, fingerprints, settings.overwrite, replace, settings.shard[0])
+    folder.open_folder(out, identity, shape, models, settings.overwrite, replace)
     return described
 
 
@@ -245,8 +278,11 @@ def main(argv: list[str] | None = None) -> int:
         # Shards may share a folder: each writes parts of its own.
         with nullcontext() if settings.shard[1] > 1 else alone(Path(settings.out), "--out"):
             content = run(settings)
-    except BadInput as error:
-        print(f"eval.py: {error}", file=sys.stderr)
+    except (BadInput, OSError) as error:
+        said = str(error)
+        if isinstance(error, OSError):  # such as a disk that is full where a model is made
+            said = f"{error.filename or 'a file'}: {error.strerror or error}; mend that, then the same command goes on"
+        print(f"eval.py: {' '.join(said.splitlines())}", file=sys.stderr)  # a file's name can hold a line break
         return 2
     if content is None:
         part = "/".join(map(str, settings.shard))

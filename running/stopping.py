@@ -44,9 +44,14 @@ def between_steps() -> Iterator[Callable[[], int | None]]:
 
 
 def program(main: Callable[[], int], go_on: str) -> int:
-    """The exit code of main(); Ctrl-C ends it with one line in place of a traceback. go_on: how one goes on."""
+    """The exit code of main(), which Ctrl-C and SIGTERM end with one line and no traceback. go_on: how one goes on."""
+
+    def stop(number, frame) -> None:
+        raise KeyboardInterrupt(number)
+
     try:
+        signal.signal(signal.SIGTERM, stop)
         return main()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print(f"{Path(sys.argv[0]).name}: stopped; {go_on}", file=sys.stderr)
-        return 130
+        return 128 + (stopped.args[0] if stopped.args else signal.SIGINT)

@@ -16,6 +16,7 @@ import passk
 from data import Problem
 from running.files import BadInput
 from study import folder
+from study.records import checksum
 from study.samples import Entry
 
 # Records that are kept to be read: the first ones of each problem and model, and the first right ones.
@@ -99,6 +100,7 @@ def analyse(
             "entropy": tally.entropy / tally.tokens,
             "entropy_ratio": tally.entropy / tally.tokens / base_entropy,
             "completion_tokens": tally.tokens / (P * n),
+            "verdicts": checksum({"right": [tally.right[i] for i in range(P)]}),  # for --regrade
         }
         if label != base:
             compared[label] = {}

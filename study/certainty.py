@@ -34,7 +34,7 @@ from generate import generate, stream
 from passk import majority_at_k
 from rewards import grade_rollouts, sequence_mean
 from running import flags
-from running.files import BadInput
+from running.files import BadInput, replace_text, writes_into
 from running.flags import flag
 from running.logs import pairwise_accuracy
 from running.models import end_tokens, own_data, resolve_device
@@ -248,9 +248,10 @@ def main(argv: list[str] | None = None) -> int:
         flags.check(settings)
         ks, out = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= settings.samples], Path(settings.out)
         content = {"samples": settings.samples, "k": ks, "found": dict(found_in(settings, ks))}
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "certainty.json").write_text(json.dumps(content, allow_nan=False) + "\n")
-        print(write(out / "certainty.json", out))
+        with writes_into(f"--out {out}", "make room, and run it again"):
+            out.mkdir(parents=True, exist_ok=True)
+            replace_text(out / "certainty.json", json.dumps(content, allow_nan=False) + "\n")
+            print(write(out / "certainty.json", out))
     except BadInput as error:
         print(f"study.certainty: {error}", file=sys.stderr)
         return 2

@@ -15,6 +15,7 @@ end token counts as a token of the response.
 """
 
 import math
+import os
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -26,10 +27,10 @@ import torch
 from data import Problem
 from engine.head import micro_batches, score
 from running.files import BadInput, read_jsonl
+from running.models import context_room
+from study.folder import TEACHER
+from study.records import is_text
 from study.samples import Entry, Ready
-
-TEACHER = "teacher"  # its label in the tables
-
 
 # --- responses that no model of the study wrote ---------------------------------------------------------------------
 
@@ -56,20 +57,42 @@ def read_teacher(path: Path, problems: list[Problem], number: int) -> list[dict]
     A row belongs to the problem with the same text; other rows, and rows with an empty response, are left out. Raises
     BadInput for a file that cannot be read or has no response to any problem.
     """
-    if not path.is_file():
-        raise BadInput(f"--teacher {path}: no such file; give a .jsonl with the columns problem and response")
+    if not os.path.isfile(path):  # unlike Path.is_file also for a name that is too long
+        found = "is no file" if os.path.lexists(path) else "no such file"
+        raise BadInput(f"--teacher {path}: {found}; give a .jsonl with the columns problem and response")
     index, counts, found = {p.prompt.strip(): i for i, p in enumerate(problems)}, defaultdict(int), []
-    for row in read_jsonl(path, "--teacher"):
-        text = next((row[name] for name in ("problem", "question", "prompt") if isinstance(row.get(name), str)), None)
-        if text is None or not isinstance(row.get("response"), str):
-            raise BadInput(f"--teacher {path}: a row has the columns {', '.join(row)}; needed are problem and response")
-        i = index.get(text.strip())
-        if i is not None and row["response"] and counts[i] < number:
-            counts[i] += 1
-            found.append({"problem": i, "text": row["response"]})
+    try:
+        for row in read_jsonl(path, "--teacher"):
+            texts = (row[name] for name in ("problem", "question", "prompt") if isinstance(row.get(name), str))
+            text, response = next(texts, None), row.get("response")
+            if text is None or not isinstance(response, str):
+                columns = ", ".join(row)[:200] or "nothing"
+                raise BadInput(
+                    f"--teacher {path}: a row has the columns {columns}; needed are texts in problem and response"
+                )
+            i = index.get(text.strip())
+            if i is not None and response and counts[i] < number:
+                if not is_text(response):
+                    raise BadInput(f"--teacher {path}: the response to {text[:60]!r} is not all Unicode; leave it out")
+                counts[i] += 1
+                found.append({"problem": i, "text": response})
+    except RecursionError:
+        raise BadInput(f"--teacher {path}: a line is nested too deeply; give one JSON object a line") from None
     if not found:
         raise BadInput(f"--teacher {path}: no response to a problem of this study; the problems' texts must be equal")
     return found
+
+
+def check_fits(responses: list[tuple[int, str]], path: str, policy, tokenizer, prompts: list[list[int]]) -> None:
+    """Raise BadInput for a response that the context does not hold behind its prompt: it would take long, and beyond
+    its context a model knows nothing. responses: (number of the problem, text) each."""
+    for i, text in responses:
+        room = context_room(policy, len(prompts[i]))
+        # The tokens of a very long text need not be counted: no vocabulary has words of so many characters.
+        tokens = len(text) if len(text) > 100 * room else len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        if tokens > room:
+            start, size = tokenizer.decode(prompts[i])[-60:], f"{len(text)} characters, of which {room} tokens fit"
+            raise BadInput(f"--teacher {path}: a response has {size} behind its prompt (...{start!r}); leave it out")
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ What a part holds depends on the settings alone. With the same --rows on the sam
 times gives the same file, byte for byte, as one that was not; with other --rows or elsewhere, the same up to rounding.
 """
 
-import glob
 import hashlib
 import json
 import os
@@ -34,8 +33,9 @@ from data import Problem
 from engine.memory import check_sampler, free_memory, sampling_bytes
 from generate import generate_rows
 from running.files import BadInput
-from running.models import context_room, end_tokens, load_model
-from study.folder import PARTS, SAMPLES, read_records, read_samples, read_study, sampled_labels, write_records
+from running.models import encoded, end_tokens, load_model
+from study.folder import SAMPLES, read_samples, read_study, sampled_labels
+from study.records import PARTS, Shape, in_order, way_out, whole, write_records, writing
 from verify import extract_answer, grade
 
 # Completions in a part, though at least all of one problem. Larger parts keep the sampler busy (at the end of a part
@@ -83,8 +83,7 @@ def ready_model(
     """
     policy, tokenizer = load_model(model, device, dtype)
     template = template or data.default_template(tokenizer, problems[0].kind, bool(problems[0].chat))
-    room = context_room(policy, sampling.max_new_tokens)
-    prompts = data.encode_prompts(problems, tokenizer, template, room)
+    prompts = encoded(problems, policy, tokenizer, template, sampling.max_new_tokens)
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     try:
         token = check_sampler(policy, longest)
@@ -94,37 +93,50 @@ def ready_model(
     needed = sum(sampling_bytes(policy, policy.device, rows, longest, token, sampling.temperature))
     free = free_memory(policy.device)
     if needed > free:
-        raise BadInput(
-            f"--rows {sampling.rows}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free; give about "
-            f"{int(0.9 * rows * free / needed)}, or less --max-new-tokens"
-        )
+        fitting = int(0.9 * rows * free / needed)
+        fewer = f"give about {fitting}, or less" if fitting else "give less"
+        sizes = f"needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free"
+        raise BadInput(f"--rows {sampling.rows}: {sizes}; {fewer} --max-new-tokens")
     return Ready(policy, tokenizer, prompts, template)
 
 
-def try_models(models: list[str], load: Callable[..., Ready], template: str | None) -> tuple[str, dict[str, str]]:
-    """Load every model once: (template of all prompts, fingerprint by model). Raises BadInput if one cannot be used.
+def try_models(
+    models: list[str], load: Callable[..., Ready], template: str | None, check_base: Callable[[Ready], None]
+) -> tuple[str, dict[str, str], dict[str, int]]:
+    """Load every model once: (template of all prompts, fingerprint by model, vocabulary's size by model).
 
     template None: the first model's default, since the base comes first. Says so on stderr where the other models'
-    prompts are different text all the same: a chat template belongs to a tokenizer.
+    prompts are different text all the same: a chat template belongs to a tokenizer. check_base: is called with the
+    first model. Raises BadInput if one cannot be used.
     """
-    fingerprints, first = {}, None
+    fingerprints, vocabularies, first = {}, {}, None
     for model in models:
         ready = load(model, template=template)
         template = ready.template
         fingerprints[model] = fingerprint(ready.policy)
+        vocabularies[model] = ready.policy.get_input_embeddings().num_embeddings
+        if first is None:
+            check_base(ready)
+        if not end_tokens(ready.policy, ready.tokenizer):
+            print(f"note: {model} has no end token: all its samples go on to --max-new-tokens", file=sys.stderr)
         text = ready.tokenizer.decode(ready.prompts[0])
         del ready  # frees the model before the next is loaded
         first = text if first is None else first
         if text != first:
             print(f"note: the prompts of {model} differ from those of {models[0]}", file=sys.stderr)
-    return template, fingerprints
+    return template, fingerprints, vocabularies
 
 
 def fingerprint(policy) -> str:
-    """A hash of the first 64 weights of each tensor: tells a model from another under the same name, such as a run
-    folder that was trained again."""
-    parts = [weight.detach().flatten()[:64].float().cpu().numpy().tobytes() for weight in policy.parameters()]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    """A hash of the weights: tells a model from another under the same name, such as a run folder that was trained
+    again. The first half is of the first 64 weights of each tensor, the second of every tensor's sum, as integers."""
+    firsts, sums = [], []
+    for weight in policy.parameters():
+        flat = weight.detach().flatten()
+        firsts.append(flat[:64].float().cpu().numpy().tobytes())
+        bits = flat.view({2: torch.int16, 4: torch.int32}[flat.element_size()])
+        sums.append(f"{int(bits.sum(dtype=torch.int64))},".encode())  # one bit that changes changes it
+    return "".join(hashlib.sha256(b"".join(parts)).hexdigest()[:16] for parts in (firsts, sums))
 
 
 # --- sampling and grading -------------------------------------------------------------------------------------------
@@ -188,12 +200,13 @@ def add_verdicts(
     return graded
 
 
-def regrade(entries: list[Entry], out: Path, grade_part: Callable[[list], list]) -> tuple[int, int]:
+def regrade(entries: list[Entry], shape: Shape, out: Path, grade_part: Callable[[list], list]) -> tuple[int, int]:
     """Grade all samples of a study with the checker as it is now; returns (verdicts that changed, samples).
 
     Raises BadInput if an entry has no samples. Those of models that are not entries are graded again too.
     """
-    if missing := {entry.label for entry in entries} - sampled_labels(out):
+    # Whether chains are valid, which a study of an earlier version does not say, is found here.
+    if missing := {entry.label for entry in entries} - sampled_labels(out, shape._replace(chains=False)):
         raise BadInput(f"--regrade: {out} has no samples of {', '.join(sorted(missing))}; leave the flag out")
     changed, total = 0, 0
 
@@ -240,7 +253,7 @@ def list_parts(entries: list[Entry], problems: int, number: int, out: Path) -> l
 
 def draw_missing(
     entries: list[Entry],
-    problems: int,
+    shape: Shape,
     out: Path,
     sampling: Sampling,
     load: Callable[[str], Ready],
@@ -252,19 +265,24 @@ def draw_missing(
     shard (I, N): sample every N-th part from the I-th on, and leave the merging to a command without --shard, since
     two shards may end at the same time.
     """
-    sampled, parts = sampled_labels(out), list_parts(entries, problems, sampling.number, out)
+    sampled, parts = sampled_labels(out, shape), list_parts(entries, shape.problems, shape.number, out)
     missing = [part for part in parts if part.entry.label not in sampled]
     if missing:
-        (out / PARTS).mkdir(exist_ok=True)
-        draw_parts(missing[shard[0] - 1 :: shard[1]], sampling, load, grade_part)
+        with writing(out / PARTS):
+            (out / PARTS).mkdir(exist_ok=True)
+        own = missing[shard[0] - 1 :: shard[1]]
+        check_parts([part for part in own if os.path.lexists(part.path)], shape, out)  # not behind hours of sampling
+        draw_parts(own, sampling, load, grade_part)
         if shard[1] > 1:
             return False
-        merge(missing, sampling.number, out)
+        merge(missing, out)
     # These parts are in the file now. Those of other models stay, for the command that samples them.
     if (out / PARTS).is_dir():
-        for part in parts:
-            for path in (out / PARTS).glob(f"{glob.escape(part.path.name)}*"):  # also unfinished ones that a kill left
-                path.unlink(missing_ok=True)
+        names = {part.path.name for part in parts}
+        for path in (out / PARTS).iterdir():
+            if re.sub(r"\.\d+\.new$", "", path.name) in names:  # also an unfinished one that a kill left
+                with writing(path):
+                    path.unlink(missing_ok=True)
         if not any((out / PARTS).iterdir()):
             (out / PARTS).rmdir()
     return True
@@ -276,35 +294,39 @@ def draw_parts(
     """Sample, grade and write the parts that are not there yet."""
     left = [part for part in parts if not part.path.exists()]
     total, missing = (sampling.number * sum(len(part.problems) for part in some) for some in (parts, left))
-    bar = tqdm(total=total, initial=total - missing, unit=" samples")
     ready, loaded = None, None
-    for entry, chosen, path in left:
-        bar.set_description(entry.label)
-        if loaded != entry.model:
-            ready = None  # frees the model before the next is loaded
-            ready, loaded = load(entry.model), entry.model
-        records = []
-        for record in draw_samples(ready, chosen, sampling._replace(temperature=entry.temperature)):
-            records.append({"model": entry.label, **record})
-            bar.update()
-        records.sort(key=lambda record: (record["problem"], record["sample"]))  # they ended in another order
-        texts = ready.tokenizer.batch_decode([r["tokens"] for r in records], skip_special_tokens=True)
-        records = [{**record, "text": text} for record, text in zip(records, texts, strict=True)]
-        write_records(path, grade_part(records))
-    bar.close()
+    with tqdm(total=total, initial=total - missing, unit=" samples") as bar:
+        for entry, chosen, path in left:
+            bar.set_description(entry.label)
+            if loaded != entry.model:
+                ready = None  # frees the model before the next is loaded
+                ready, loaded = load(entry.model), entry.model
+            records = []
+            for record in draw_samples(ready, chosen, sampling._replace(temperature=entry.temperature)):
+                records.append({"model": entry.label, **record})
+                bar.update()
+            records.sort(key=lambda record: (record["problem"], record["sample"]))  # they ended in another order
+            texts = ready.tokenizer.batch_decode([r["tokens"] for r in records], skip_special_tokens=True)
+            records = [{**record, "text": text} for record, text in zip(records, texts, strict=True)]
+            write_records(path, grade_part(records))
 
 
-def merge(parts: list[Part], number: int, out: Path) -> None:
-    """Add parts to samples.jsonl.gz, behind what it holds. Raises BadInput for a part that is not what it should be."""
-    for entry, chosen, path in parts:  # it may have come over a network
-        found = [(record["model"], record["problem"], record["sample"]) for record in read_records(path)]
-        if found != [(entry.label, i, j) for i in chosen for j in range(number)]:
-            raise BadInput(f"{path}: does not hold the samples that it should; delete it to sample them again")
+def check_parts(parts: list[Part], shape: Shape, out: Path) -> None:
+    """Raise BadInput for a part that is not what it should be: it may have come over a network."""
+    vocabularies = read_study(out)["vocabularies"]
+    for entry, chosen, path in parts:
+        counts = in_order(path, shape, vocabularies, chosen.start)
+        if dict(counts) != {entry.label: len(chosen) * shape.number}:
+            held = " and ".join(f"{found} of {label}" for label, found in counts.items()) or "none"
+            raise BadInput(f"{path}: does not hold the samples that it should ({held}); {way_out(path)}")
+
+
+def merge(parts: list[Part], out: Path) -> None:
+    """Add parts to samples.jsonl.gz, behind what it holds."""
     sources = [part.path for part in parts]
     if (out / SAMPLES).exists():
         sources.insert(0, out / SAMPLES)
-    with open(out / f"{SAMPLES}.new", "wb") as whole:
+    with whole(out / SAMPLES) as file:
         for path in sources:  # gzip files, one behind the other, are a gzip file
             with open(path, "rb") as source:
-                shutil.copyfileobj(source, whole)
-    os.replace(out / f"{SAMPLES}.new", out / SAMPLES)
+                shutil.copyfileobj(source, file)

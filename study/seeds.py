@@ -21,9 +21,10 @@ import numpy as np
 
 import passk
 from running import flags
-from running.files import BadInput, read_log
+from running.files import BadInput, read_log, writes_into
 from running.flags import flag
 from study.pictures import MARKERS, save
+from study.records import checksum
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 
@@ -54,6 +55,8 @@ def read(path: Path) -> dict:
         content = None
     if not isinstance(content, dict) or not {"models", "samples", "k"} <= content.keys() or len(content["models"]) < 2:
         raise BadInput(f"{path}: not the report.json of a study of a base model and others; make one by eval.py")
+    if content.pop("checksum", None) not in (None, checksum(content)):
+        raise BadInput(f"{path}: its checksum is another, something in it was changed; make it again by eval.py")
     models, base = {}, next(iter(content["models"]))
     for one in content.get("perplexity") or []:  # of its responses under the base: the median of the problems' medians
         if one["reader"] == base and one["writer"] in content["models"]:
@@ -228,7 +231,8 @@ def main(argv: list[str] | None = None) -> int:
         chosen = parse(argv)
         report = Path(chosen.report)
         out = Path(chosen.out) if chosen.out else report.parent
-        print(write(report, out))
+        with writes_into(f"--out {out}", "make room, and run it again"):
+            print(write(report, out))
     except BadInput as error:
         print(f"study.seeds: {error}", file=sys.stderr)
         return 2

@@ -29,12 +29,14 @@ def runs_of(models: list[str]) -> dict[str, dict]:
         traces, path = {}, Path(model) / "metrics.jsonl"
         try:
             rows = read_log(path) if path.is_file() else []
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BadInput(f"{path}: cannot be read ({error}); delete it to report without the training") from None
         # The loss of reinforcement learning is about 0 at all times and tells nothing.
         names = [name for name in TRACES if name != "loss" or "accuracy" not in (rows or [{}])[0]]
         for name in names:
             points = [(row.get("step", i), row[name]) for i, row in enumerate(rows) if row.get(name) is not None]
+            if not all(type(value) in (int, float) for point in points for value in point):
+                raise BadInput(f"{path}: a {name} is no number; delete it to report without the training")
             if points:
                 traces[name] = [list(column) for column in zip(*points, strict=True)]
         defaults = config.get("minreason_defaults")

@@ -63,7 +63,7 @@ def bad_values(settings_class) -> list[tuple[str, str]]:
             if "above" in limits:
                 values += [str(limits["above"]), str(limits["above"] - 1), "-0.0"]
             if "most" in limits:
-                values += [str(math.nextafter(limits["most"], 9)), "1e30"]
+                values += [str(math.nextafter(limits["most"], math.inf)), "1e30"]
         if "choices" in limits:
             values += ["nosuch", "None", str(next(c for c in limits["choices"] if c)).upper() + " "]
         values += NOT_THERE.get(field.name, [])

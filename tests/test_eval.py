@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import VOCABULARY, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import eval as evaluation
 import toy
 from data import Problem
 from running.files import BadInput
+from running.stopping import program
 from study import analysis, entropy, folder, perplexity, samples
+from study.records import write_records
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -41,7 +43,8 @@ def read(out) -> list[dict]:
 
 
 def report(out) -> dict:
-    return json.loads((out / "report.json").read_text())
+    content = json.loads((out / "report.json").read_text())
+    return {name: value for name, value in content.items() if name != "checksum"}
 
 
 @pytest.fixture(scope="session")
@@ -394,6 +397,19 @@ def test_a_model_can_be_added_but_not_exchanged(base, sharper, tmp_path, capsys)
     assert len(read(out)) == 48
 
 
+def test_a_model_of_which_one_bit_changed_is_another(qwen2):
+    before = samples.fingerprint(qwen2)
+    assert samples.fingerprint(qwen2) == before
+    for weight in qwen2.parameters():
+        with torch.no_grad():
+            bits = weight.view(torch.int32).view(-1)
+            bits[len(bits) // 2] ^= 1
+            assert samples.fingerprint(qwen2) != before
+            bits[len(bits) // 2] ^= 1
+    assert samples.fingerprint(qwen2) == before
+    assert samples.fingerprint(qwen2.bfloat16()) != before
+
+
 def test_parts_of_a_model_as_it_was_before_are_not_taken(base, sharper, tmp_path, small_parts):
     model, flags = tmp_path / "model", f"{SHORT} --samples 4 --limit 8"
     shutil.copytree(base, model)
@@ -449,7 +465,7 @@ def test_samples_without_their_study_are_not_taken(base, tmp_path, capsys):
     assert study(f"{flags} --shard 1/2") == 0
     (out / "study.json").unlink()
     assert study(flags) == 2
-    assert "holds samples without study.json" in capsys.readouterr().err
+    assert "holds parts without study.json" in capsys.readouterr().err
 
 
 def test_a_run_folder_gets_a_new_study_in_place_of_another_and_settings_stay_as_given(base, tmp_path):
@@ -494,9 +510,11 @@ def test_every_model_is_given_the_prompts_of_the_base(base, tmp_path, capsys):
 
 
 def test_prompts_that_differ_between_tokenizers_are_said_and_every_model_is_tried(capsys):
-    asked = []
+    asked, bases = [], []
 
     class Tokenizer:
+        eos_token_id = 1
+
         def __init__(self, text):
             self.text = text
 
@@ -505,13 +523,16 @@ def test_prompts_that_differ_between_tokenizers_are_said_and_every_model_is_trie
 
     def load(model, template):
         asked.append((model, template))
-        policy = torch.nn.Linear(1, 1)
-        return samples.Ready(policy, Tokenizer("one" if model != "c" else "two"), [[1]], template or "r1-zero")
+        return samples.Ready(
+            tiny_model("qwen2"), Tokenizer("one" if model != "c" else "two"), [[1]], template or "r1-zero"
+        )
 
-    template, fingerprints = samples.try_models(["a", "b", "c"], load, None)
+    template, fingerprints, sizes = samples.try_models(["a", "b", "c"], load, None, bases.append)
     assert template == "r1-zero"
     assert asked == [("a", None), ("b", "r1-zero"), ("c", "r1-zero")]
     assert list(fingerprints) == ["a", "b", "c"]
+    assert sizes == dict.fromkeys("abc", VOCABULARY)
+    assert [base.tokenizer.text for base in bases] == ["one"]
     notes = capsys.readouterr().err.splitlines()
     assert notes == ["note: the prompts of c differ from those of a"]
 
@@ -566,7 +587,9 @@ def test_a_study_from_before_there_were_groups_is_graded_again(base, tmp_path, m
     assert any(row["right_logps"] for row in new["perplexity"])
     monkeypatch.setattr(samples, "grade", lambda texts, *_: ["3" in text for text in texts])
     assert study(f"{flags} --regrade") == 0
-    assert [row["right_logps"] for row in report(out)["perplexity"]] == [{}, {}]
+    (mine, teachers) = report(out)["perplexity"]
+    assert mine["right_logps"] == {}
+    assert teachers == new["perplexity"][1]  # nobody has graded a solver
     assert [row["problems"] for row in report(out)["perplexity"]] == [row["problems"] for row in new["perplexity"]]
 
 
@@ -626,8 +649,8 @@ def test_a_chain_is_valid_only_with_the_right_last_answer():
 def write_samples(out, rows) -> None:
     """samples.jsonl.gz of (model, problem, sample, correct, answer, tokens, entropy), 0 for what is left out."""
     names = ("model", "problem", "sample", "correct", "answer", "tokens", "entropy")
-    records = [{**dict(zip(names, row, strict=True)), "truncated": False, "text": ""} for row in rows]
-    folder.write_records(out / "samples.jsonl.gz", records)
+    more = {"truncated": False, "text": "", "seed": []}
+    write_records(out / "samples.jsonl.gz", [{**dict(zip(names, row, strict=True)), **more} for row in rows])
 
 
 def test_counts_are_of_the_named_models_and_weigh_tokens_alike(tmp_path):
@@ -961,11 +984,11 @@ def test_the_entropy_of_a_model_is_a_mean_over_tokens_of_a_few_samples_of_each_p
 
 def test_matched_temperatures_are_the_bases_kept_and_not_searched_again(tmp_path, monkeypatch):
     entries = [samples.Entry(name, name, 1.0) for name in ("base", "b", "c", "d")]
-    folder.write_study(tmp_path, {"settings": {}, "matched": {}, "models": {}})
+    settings = dict.fromkeys((*folder.IDENTITY, "problems"), "")
+    folder.write_study(tmp_path, {"settings": settings, "matched": {}, "models": {}})
     matching = {"b": 0.5, "c": 1.0, "d": 2.0}
-    written = [("base", 9.0, [1]), ("b", 1.0, [1]), ("base", 6.0, [1, 2])]
-    names = ("model", "entropy", "tokens")
-    folder.write_records(tmp_path / folder.SAMPLES, [dict(zip(names, row, strict=True)) for row in written])
+    written = [("base", [1], 9.0), ("b", [1], 1.0), ("base", [1, 2], 6.0)]
+    write_samples(tmp_path, [(model, 0, 0, True, "7", *rest) for model, *rest in written])
 
     def search(ready, target, sampling):
         if matching[ready] is None:
@@ -1091,6 +1114,20 @@ def test_the_paper_is_a_recipe_which_flags_change():
         ("BASE --regrade --overwrite", "--regrade: keeps the samples"),
         ("BASE --teacher teacher.jsonl --perplexity 0", "--perplexity 0"),
         ("BASE --teacher nosuch.jsonl", "--teacher nosuch.jsonl"),
+        ("''", "MODEL ''"),
+        ("BASE --data ''", "--data ''"),
+        ("BASE --template ''", "--template ''"),
+        ("BASE --teacher ' '", "--teacher ' '"),
+        ("BASE --samples 1099511627776", "--samples 1099511627776: must be between 1 and"),
+        ("BASE --limit 1000000000000", "--limit 1000000000000: must be between 1 and"),
+        ("BASE --perplexity 1000000000000", "--perplexity 1000000000000"),
+        ("BASE --temperature 1e-300", "--temperature 1e-300: too small to divide by; 0 is greedy"),
+        ("BASE --temperature 1e300", "--temperature 1e+300"),
+        ("BASE --top-p 1e-300", "--top-p 1e-300: too small"),
+        ("BASE --max-new-tokens 1000000000000", "--max-new-tokens 1000000000000: the model"),
+        (f"BASE --data {'a' * 300}", "--data aaa"),
+        (f"BASE {'a' * 300}", "MODEL aaa"),
+        ("BASE --teacher /", "--teacher /: is no file"),
     ],
 )
 def test_bad_input_to_eval(base, tmp_path, capsys, flags, said):
@@ -1100,6 +1137,91 @@ def test_bad_input_to_eval(base, tmp_path, capsys, flags, said):
     assert len(error) == 1
     assert said in error[0]
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("out", "said"), [("''", "--out ''"), ("a" * 300, "too long"), (__file__, "is a file")])
+def test_an_out_that_can_be_no_folder_is_refused(base, tmp_path, capsys, monkeypatch, out, said):
+    monkeypatch.chdir(tmp_path)
+    assert study(f"{base} --out {out}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--out" in line
+    assert said in line
+    assert not list(tmp_path.iterdir())
+
+
+TEXT = toy.make_problems("test", 1)[0][0]
+TEACHERS = {
+    "empty": b"",
+    "binary": bytes(range(256)),
+    "other columns": b'{"a": 1}',
+    "a line break in a column": b'{"a\\nb": 1}',
+    "a list": b"[1]",
+    "a number": b"7",
+    "deep": b"[" * 100_000,
+    "no text": json.dumps({"problem": TEXT, "response": None}).encode(),
+    "half a character": json.dumps({"problem": TEXT, "response": "\ud800"}).encode(),
+    "a million characters": json.dumps({"problem": TEXT, "response": "1+" * 500_000}).encode(),
+    "more than the context": json.dumps({"problem": TEXT, "response": "1+" * 260}).encode(),
+    "cut": json.dumps({"problem": TEXT, "response": "1"}).encode()[:-3],
+    "cut.gz": gzip.compress(json.dumps({"problem": TEXT, "response": "1"}).encode())[:-9],
+    "no gzip.gz": json.dumps({"problem": TEXT, "response": "1"}).encode(),
+}
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_teachers_file_that_cannot_be_used_is_named(base, tmp_path, capsys, name):
+    path = tmp_path / f"teacher.jsonl{'.gz' if name.endswith('.gz') else ''}"
+    path.write_bytes(TEACHERS[name])
+    assert study(f"{base} --samples 2 --limit 1 --teacher {path} --out {tmp_path / 'out'}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"eval.py: --teacher {path}")
+    assert "; " in line  # the way out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_response_that_fills_the_context_to_its_last_token_is_measured():
+    policy, prompts = tiny_model("gpt2"), [[1, 2, 3]]  # of 64 positions
+    perplexity.check_fits([(0, "a" * 61)], "x.jsonl", policy, Letters(), prompts)
+    for long in ("a" * 62, "a" * 10**7):
+        with pytest.raises(BadInput, match="61 tokens fit"):
+            perplexity.check_fits([(0, long)], "x.jsonl", policy, Letters(), prompts)
+
+
+def test_a_model_without_an_end_token_is_sampled_and_that_is_said(base, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(samples, "end_tokens", lambda policy, tokenizer: [])
+    assert study(f"{base} {SHORT} --samples 2 --limit 3 --out {tmp_path / 'out'}") == 0
+    assert f"note: {base} has no end token" in capsys.readouterr().err
+    assert all(record["truncated"] for record in read(tmp_path / "out"))
+
+
+def test_sigterm_ends_a_study_with_one_line_and_the_same_command_goes_on(
+    base, tmp_path, capsys, monkeypatch, small_parts
+):
+    flags, out = f"{base} {SHORT} --samples 4 --limit 6", tmp_path / "out"
+    assert study(f"{flags} --out {tmp_path / 'calm'}") == 0
+    draw, times = samples.draw_samples, itertools.count(1)
+
+    def terminated(*arguments):
+        if next(times) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield from draw(*arguments)
+
+    before = signal.getsignal(signal.SIGTERM)
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, "draw_samples", terminated)
+        patch.setattr(sys, "argv", ["eval.py"])
+        try:
+            assert program(lambda: study(f"{flags} --out {out}"), "the same command goes on") == 143
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    lines = [line.rpartition("\r")[2] for line in capsys.readouterr().err.splitlines()]
+    assert [line for line in lines if "samples/s" not in line and line] == [
+        "eval.py: stopped; the same command goes on"
+    ]
+    assert sorted(path.name for path in out.iterdir()) == ["parts", "study.json"]
+    assert study(f"{flags} --out {out}") == 0
+    assert (out / "samples.jsonl.gz").read_bytes() == (tmp_path / "calm" / "samples.jsonl.gz").read_bytes()
 
 
 @pytest.mark.parametrize("flags", ["--shard 0/2", "--shard 3/2", "--shard two"])

@@ -7,7 +7,7 @@ import pytest
 import distill
 import eval as evaluation
 import train
-from study import certainty, compare, experiments, reproduce, seeds
+from study import certainty, compare, experiments, records, reproduce, seeds
 
 
 @pytest.fixture
@@ -69,6 +69,14 @@ def test_another_file_is_refused(text, tmp_path, capsys):
     (tmp_path / "report.json").write_text(text)
     assert seeds.main([str(tmp_path / "report.json")]) == 2
     assert "not the report.json of a study" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_report_in_which_a_digit_changed_is_refused(tmp_path, capsys):
+    content = {"models": {"a": {"counts_correct": [1]}, "b-seed0": {"counts_correct": [1]}}, "samples": 2, "k": [1, 2]}
+    (tmp_path / "report.json").write_text(records.sealed(content).replace('"samples": 2', '"samples": 3'))
+    assert seeds.main([str(tmp_path / "report.json")]) == 2
+    assert "its checksum is another" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
