@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 NOT_THERE = {  # texts that name nothing
     "recipe": ["nosuch"],
     "model": ["nosuch/folder/x", "nosuch.gguf", "/nosuch", "a b", "toy@x"],
-    "data": ["nosuch.jsonl", "nosuch", "."],
+    "data": ["nosuch.jsonl", "nosuch"],
     "eval_data": ["nosuch.jsonl", "nosuch"],
     "template": ["nosuch"],
     "device": ["tpu", "cuda:99", "cpu:x"],
