@@ -107,7 +107,7 @@ def distill(s: Settings) -> None:
     at_once = 1 if pairs else max(1, s.rows // s.samples)  # prompts
     check_memory(
         student, s.model, max(map(len, prompts)), prompts_per_step=at_once, rollouts_per_prompt=s.samples,
-        reference=False, **sizes,
+        reference=False, rows=at_once * s.samples, **sizes,
     )  # fmt: skip
     if s.gradient_checkpointing:
         models.checkpoint_gradients(student)

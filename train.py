@@ -133,6 +133,7 @@ class Settings:
     lora: int = flag(0, "rank of adapters (alpha twice that) of all linear layers but the head; 0: none", least=0)
     # How it is computed: these change results by rounding only.
     gradient_checkpointing: bool = flag(False, "compute layers again in the backward pass: less memory, a third slower")
+    rows: int | None = flag(None, "completions sampled at once; default all, or as many as fit into memory", least=1)
     micro_tokens: int | None = flag(None, "tokens in one pass, to suit memory; default 8192, on a CPU 1024", least=1)
     compile: bool = flag(False, "torch.compile the layers for training: minutes at the start, for long runs on a GPU")
     allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
@@ -221,7 +222,7 @@ def sample(chosen: list[int], key: tuple, parts: Parts, s: Settings, **changes) 
     """Rollouts of the chosen problems. key: of their random numbers; changes: of what `generate` is told here."""
     # No top-p: rollouts would come from a cut-off distribution, while the loss trains the whole one.
     options = {"rollouts_per_prompt": s.rollouts_per_prompt, "temperature": s.temperature, **changes}
-    options |= {"max_new_tokens": s.max_new_tokens, "eos_ids": parts.eos_ids}
+    options |= {"max_new_tokens": s.max_new_tokens, "eos_ids": parts.eos_ids, "slots": s.rows}
     prompts = [parts.prompts[i] for i in chosen]
     return generate(parts.policy, prompts, **options, generator=stream(s.seed, "rollouts", *key))
 
@@ -385,7 +386,8 @@ def prepare(s: Settings, loaded: tuple | None = None) -> Parts:
     reference = s.kl > 0 or s.annotator == "offline"
     kept = {"reference": reference, "reward_model": reward_model[0] if reward_model else None, "critic": critic}
     sizes = "prompts_per_step rollouts_per_prompt max_new_tokens temperature micro_tokens gradient_checkpointing"
-    check_memory(policy, s.model, max(map(len, prompts + held_out_prompts)), **kept, **pick(s, sizes))
+    longest = max(map(len, prompts + held_out_prompts))
+    s.rows = check_memory(policy, s.model, longest, rows=s.rows, **kept, **pick(s, sizes))
     ref_policy = models.frozen_copy(policy) if reference else None
     # Both change how a training pass is computed; sampling does not see them.
     if s.gradient_checkpointing:
@@ -419,7 +421,8 @@ def look_at_held_out(number: int, parts: Parts, s: Settings) -> dict[str, float]
         problems, prompts = zip(*parts.held_out[first : first + at_once], strict=True)
         rollouts = generate(
             parts.policy, list(prompts), LOOKS, s.max_new_tokens,
-            temperature=s.temperature, eos_ids=parts.eos_ids, generator=stream(s.seed, "held-out", first),
+            temperature=s.temperature, eos_ids=parts.eos_ids, slots=s.rows,
+            generator=stream(s.seed, "held-out", first),
         )  # fmt: skip
         graded = grade_rollouts(list(problems), rollouts, parts.tokenizer, s.allow_code_execution)
         right += graded.groups(graded.right).sum(dim=1).tolist()
@@ -441,6 +444,7 @@ def before_and_after(settings: Settings) -> None:
     weights.
     """
     greedy = settings.eval == "greedy"
+    rows = settings.prompts_per_step * settings.rollouts_per_prompt
     study = evaluation.Settings(
         models=[settings.model, settings.run],
         data=settings.eval_data,
@@ -448,7 +452,7 @@ def before_and_after(settings: Settings) -> None:
         temperature=0.0 if greedy else settings.temperature,
         limit=settings.eval_limit,
         out=settings.run,
-        rows=settings.prompts_per_step * settings.rollouts_per_prompt,  # what fitted into memory in training
+        rows=min(settings.rows or rows, rows),  # what fitted into memory in training
         **pick(settings, "template max_new_tokens seed device dtype allow_code_execution"),
     )
     # Of its tables the first one, pass@k; the page has all. A study of an older run is replaced.

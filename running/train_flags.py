@@ -53,7 +53,7 @@ SMOLLM2 = {**REAL, "prompts_per_step": 8, "max_new_tokens": 48, "lr": 5e-6}
 CRITIC = ("critic_lr", "critic_warmup", "critic_updates", "gae_lambda")  # flags
 # What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
 HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit", "eval_every", "keep_checkpoints"}
-HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}
+HOW_FAST = {"device", "dtype", "rows", "micro_tokens", "gradient_checkpointing", "compile"}
 
 
 def reward_weights(reward: str) -> dict[str, float]:
