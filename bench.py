@@ -74,7 +74,7 @@ class Settings:
     head_tokens: int = flag(4096, "for the head", least=1)
     micro_tokens: int | None = flag(None, "in a training pass; default 1024 on a CPU, else 8192", least=1)
     repeats: int = flag(5, "counted runs of each way", least=1)
-    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
+    device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
     dtype: str = flag("auto", "float32 or bfloat16; bfloat16 on a GPU")
     out: str | None = flag(None, "file for every time taken; default results/bench-MODEL-DEVICE-PARTS.json")
 
@@ -238,7 +238,7 @@ def bench_agreement(policy, tokenizer, *, prompts, group, prompt_tokens, new_tok
     batch = make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens)
     sizes = {"prompts": batch, "group": group, "T": new_tokens}
     found = {"passes": agreement.of_passes(policy, micro_tokens=micro_tokens, **sizes)}
-    if device != "cpu":
+    if device.startswith("cuda"):
         found["recorded"] = agreement.of_samplers(policy, **sizes)
         found["memory"] = agreement.of_the_plan(policy, micro_tokens=micro_tokens, device=device, **sizes)
     return found
@@ -328,7 +328,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bench.py: {error}", file=sys.stderr)
         return 2
     on_cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
-    name = on_cpu if settings.device == "cpu" else torch.cuda.get_device_name()
+    name = {"cpu": on_cpu, "mps": f"mps, {on_cpu}"}.get(settings.device) or torch.cuda.get_device_name()
     machine = {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
     print(table(results))
     given = {name: value for name, value in vars(settings).items() if name != "out"}

@@ -72,7 +72,7 @@ class Settings:
     rows: int = flag(512, "responses sampled at once, to suit memory", least=1)
     allow_code_execution: bool = flag(False, "run programs that the teacher writes; read verify/sandbox.py first")
     seed: int = flag(0, "of every random draw", least=0)
-    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
+    device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
     dtype: str = flag("auto", "float32, bfloat16 or auto: bfloat16 on a GPU except for the toy, else float32")
     run: str | None = flag(None, "run folder; default runs/MODEL-from-TEACHER-seedSEED")
 

@@ -139,8 +139,8 @@ class Settings:
     allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
     save_every: int = flag(20, "steps between two states that --resume goes on from; Ctrl-C saves one too", least=1)
     export: str | None = flag(None, "write the run's model to share it, here or in RUN-export", nargs="?", const="")
-    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
-    dtype: str | None = flag(None, "default bfloat16 on a GPU, else float32; the optimiser always keeps float32")
+    device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
+    dtype: str | None = flag(None, "default bfloat16 on CUDA, else float32; the optimiser always keeps float32")
     # Before and after: the study that eval.py makes of the starting and the trained model.
     eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math")
     eval: str = flag("samples", "draw --eval-samples, or one greedy completion (papers)", choices=("samples", "greedy"))

@@ -73,11 +73,15 @@ def activation_bytes(policy) -> float:
     return sum(size for size, _ in kept.values()) / 64
 
 
-def free_memory(device: torch.device) -> int:
-    """Free bytes; total memory where the system reports no more."""
+def free_memory(device: torch.device) -> float:
+    """Free bytes; on macOS all of the CPU's memory; on Windows, which is not asked, infinitely many."""
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held, but not in use
         return torch.cuda.mem_get_info(device)[0] + reserved
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    if not hasattr(os, "sysconf"):
+        return math.inf
     if not Path("/proc/meminfo").exists():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     free = 1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0])
