@@ -49,7 +49,7 @@ from generate import Rollouts, generate, stream
 from grpo import kl, log_probabilities, token_mean, update
 from ppo import Critic, update_critic, values_of
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
-from running import models
+from running import models, watching
 from running.dry_run import dry_run
 from running.export import export
 from running.files import BadInput, append_log, read_log, save_whole, writes_into
@@ -139,6 +139,7 @@ class Settings:
     allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
     save_every: int = flag(20, "steps between two states that --resume goes on from; Ctrl-C saves one too", least=1)
     export: str | None = flag(None, "write the run's model to share it, here or in RUN-export", nargs="?", const="")
+    report_to: str = flag("none", "show the numbers of each step in a tool too", choices=("none", *watching.TOOLS))
     device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
     dtype: str | None = flag(None, "default bfloat16 on CUDA, else float32; the optimiser always keeps float32")
     # Before and after: the study that eval.py makes of the starting and the trained model.
@@ -325,6 +326,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
     kept = described(settings, complete)
     forget_model(run, kept)
     print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
+    report, end_report = watching.start(settings.report_to, run, first, kept["minreason"])
     warned = set()  # each warning comes once
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
     for number in bar:
@@ -338,6 +340,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
         total = weighted(rewards, parts.reward_weights)  # [B, G]
         rows.append({"step": number, "lr": lr, **describe(graded, rewards, total, measured), **looked})
         append_log(run / "metrics.jsonl", rows[-1])
+        report(rows[-1])
         bar.set_postfix_str(progress(rows[-1]))
         warn(rows, warned)
         last = number == settings.steps - 1
@@ -352,6 +355,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
             save_state(run, number + 1, trained(parts), begun)
         if signal:
             raise Stopped(number + 1, signal)
+    end_report()
     save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, kept)
     return rows
 

@@ -1,0 +1,79 @@
+"""watching.py: the rows of metrics.jsonl, as they come, in TensorBoard, Weights & Biases or Trackio.
+
+What belongs to the tool is in `watched` of the run folder, so that --resume goes on in the same place. Steps that come
+again after a kill replace those that TensorBoard has; wandb and Trackio keep what they have. Offline, wandb makes a
+part of its own for each --resume, with the same id.
+"""
+
+import importlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from running.files import BadInput
+
+TOOLS = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "trackio": "trackio"}
+PROJECT = "minreason"  # the name of the page on which the last two show the runs
+
+
+def tool(name: str):
+    """The package of a tool. Raises BadInput if it is not installed."""
+    try:
+        return importlib.import_module(TOOLS[name])
+    except ImportError:
+        raise BadInput(f"--report-to {name}: needs the package {name}: pip install {name}") from None
+
+
+def start(name: str, run: Path, first: int, settings: dict) -> tuple[Callable[[dict], None], Callable[[], None]]:
+    """(what tells the tool a row of metrics.jsonl, what ends that). first: the first step; settings: the run's.
+
+    name: one of TOOLS, or none. The numbers have the names that they have there; a null is left out. Raises BadInput where the tool does not start.
+    """
+    if name == "none":
+        return lambda row: None, lambda: None
+    package, folder = tool(name), run / "watched"
+    folder.mkdir(exist_ok=True)
+    try:
+        if name == "tensorboard":
+            writer = package.SummaryWriter(str(folder), purge_step=first)
+            tell, finish = to_tensorboard(writer), writer.close
+        else:
+            tell, finish = to_a_page(package, folder, settings)
+    except Exception as error:  # nobody is logged in, no network, a version that does not know these arguments
+        why = str(error).partition("\n")[0]
+        raise BadInput(f"--report-to {name}: it does not start ({why}); mend that, or give --report-to none") from None
+
+    def report(row: dict) -> None:
+        tell({key: value for key, value in row.items() if key != "step" and value is not None}, row["step"])
+
+    return report, finish
+
+
+def to_tensorboard(writer) -> Callable[[dict, int], None]:
+    """What writes the numbers of a step into the folder of a SummaryWriter."""
+
+    def tell(numbers: dict, step: int) -> None:
+        for key, value in numbers.items():
+            writer.add_scalar(key, value, step)
+        writer.flush()  # a step can take minutes, and a kill comes when it comes
+
+    return tell
+
+
+def to_a_page(package, folder: Path, settings: dict) -> tuple[Callable[[dict, int], None], Callable[[], None]]:
+    """The same for wandb and trackio, which have one interface: a run on the page PROJECT, and its end."""
+    name = folder / "name"  # of the run: its folder's, and when it began
+    if not name.exists():
+        name.write_text(time.strftime(f"{folder.resolve().parent.name}-%Y%m%d-%H%M%S"), encoding="utf-8")
+    options = {"name": name.read_text(encoding="utf-8"), "config": settings, "resume": "allow"}
+    if package.__name__ == "wandb":
+        options |= {"id": options["name"], "dir": str(folder)}
+    page = package.init(project=PROJECT, **options)
+    # wandb tells which step comes next; trackio knows, but its name for that is private.
+    known = getattr(page, "step", getattr(page, "_next_step", 0))
+
+    def tell(numbers: dict, step: int) -> None:
+        if step >= known:
+            package.log(numbers, step=step)
+
+    return tell, package.finish
