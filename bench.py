@@ -43,6 +43,7 @@ from generate import generate, generate_rows, stream
 from grpo import group_advantages, update
 from rewards import grade_rollouts, self_certainty
 from running import agreement, flags
+from running.cards import SIZES, config_of
 from running.files import BadInput, replace_text
 from running.flags import flag
 from running.models import add_lora, context_room, end_tokens, load_model, resolve_device
@@ -50,12 +51,6 @@ from running.rivals import transformers_generate, trl_steps, trl_version
 from running.roofline import shares_of_the_limits
 from running.timing import compare, in_turn, peak_memory, seconds, table
 
-VOCABULARY = 151_936
-SIZES = {  # Qwen2.5's config.json: hidden, intermediate, layers, heads, kv heads; all three tie head and embeddings
-    "qwen2.5-0.5b": (896, 4864, 24, 14, 2),
-    "qwen2.5-1.5b": (1536, 8960, 28, 12, 2),
-    "qwen2.5-3b": (2048, 11008, 36, 16, 2),
-}
 PARTS = ("rollouts", "tail", "step", "head", "agreement", "limits", "memory")  # the last one puts adapters in
 
 
@@ -83,16 +78,7 @@ def make_model(name: str, device: str, dtype: torch.dtype, head_alone: bool):
     """(policy, tokenizer) of a folder or the toy, or (policy, None) of a size; one layer of it if `head_alone`."""
     if name not in SIZES:
         return load_model(name, device, dtype)
-    hidden, intermediate, layers, heads, kv_heads = SIZES[name]
-    config = transformers.Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=1 if head_alone else layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        tie_word_embeddings=True,
-    )
+    config = config_of(name, **({"num_hidden_layers": 1} if head_alone else {}))
     torch.manual_seed(0)
     with torch.device(device):
         return transformers.Qwen2ForCausalLM(config).to(dtype).eval(), None
@@ -106,7 +92,7 @@ def make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens, repeat: 
         return data.encode_prompts(problems, tokenizer, "plain", context_room(policy, new_tokens))
     generator = stream("prompts", repeat)
     lengths = torch.randint(prompt_tokens * 3 // 4, prompt_tokens + 1, (prompts,), generator=generator).tolist()
-    return [torch.randint(VOCABULARY, (length,), generator=generator).tolist() for length in lengths]
+    return [torch.randint(policy.config.vocab_size, (length,), generator=generator).tolist() for length in lengths]
 
 
 # --- the parts: each takes the flags that it names --------------------------------------------------------------------

@@ -24,10 +24,11 @@ def tool(name: str):
         raise BadInput(f"--report-to {name}: needs the package {name}: pip install {name}") from None
 
 
-def start(name: str, run: Path, first: int, settings: dict) -> tuple[Callable[[dict], None], Callable[[], None]]:
-    """(what tells the tool a row of metrics.jsonl, what ends that). first: the first step; settings: the run's.
+def start(name: str, run: Path, first: int, kept: dict) -> tuple[Callable[[dict], None], Callable[[], None]]:
+    """(what tells the tool a row of metrics.jsonl, what ends that). first: the first step; kept: the run's settings.
 
-    name: one of TOOLS, or none. The numbers have the names that they have there; a null is left out. Raises BadInput where the tool does not start.
+    name: one of TOOLS, or none. The numbers have the names that they have there; a null is left out. Raises BadInput
+    where the tool does not start.
     """
     if name == "none":
         return lambda row: None, lambda: None
@@ -38,7 +39,7 @@ def start(name: str, run: Path, first: int, settings: dict) -> tuple[Callable[[d
             writer = package.SummaryWriter(str(folder), purge_step=first)
             tell, finish = to_tensorboard(writer), writer.close
         else:
-            tell, finish = to_a_page(package, folder, settings)
+            tell, finish = to_a_page(package, folder, kept)
     except Exception as error:  # nobody is logged in, no network, a version that does not know these arguments
         why = str(error).partition("\n")[0]
         raise BadInput(f"--report-to {name}: it does not start ({why}); mend that, or give --report-to none") from None
@@ -60,12 +61,12 @@ def to_tensorboard(writer) -> Callable[[dict, int], None]:
     return tell
 
 
-def to_a_page(package, folder: Path, settings: dict) -> tuple[Callable[[dict, int], None], Callable[[], None]]:
+def to_a_page(package, folder: Path, kept: dict) -> tuple[Callable[[dict, int], None], Callable[[], None]]:
     """The same for wandb and trackio, which have one interface: a run on the page PROJECT, and its end."""
     name = folder / "name"  # of the run: its folder's, and when it began
     if not name.exists():
         name.write_text(time.strftime(f"{folder.resolve().parent.name}-%Y%m%d-%H%M%S"), encoding="utf-8")
-    options = {"name": name.read_text(encoding="utf-8"), "config": settings, "resume": "allow"}
+    options = {"name": name.read_text(encoding="utf-8"), "config": kept, "resume": "allow"}
     if package.__name__ == "wandb":
         options |= {"id": options["name"], "dir": str(folder)}
     page = package.init(project=PROJECT, **options)

@@ -27,8 +27,8 @@ WINDOWS = """
         sys.modules[name] = None  # an import of it is an ImportError
     subprocess.Popen.kill = subprocess.Popen.terminate  # there they are the same
     gone = {
-        os: "sysconf fork forkpty killpg setsid setpgid getpgid getuid geteuid setresuid setuid nice mkfifo waitid wait3 "
-            "wait4 uname O_DIRECTORY O_NOFOLLOW O_NONBLOCK WNOHANG register_at_fork",
+        os: "sysconf fork forkpty killpg setsid setpgid getpgid getuid geteuid setresuid setuid nice mkfifo waitid "
+            "wait3 wait4 uname O_DIRECTORY O_NOFOLLOW O_NONBLOCK WNOHANG register_at_fork",
         signal: "alarm setitimer pause SIGALRM SIGKILL SIGHUP SIGUSR1 SIGUSR2 SIGCHLD SIGPIPE SIGXCPU SIGXFSZ "
                 "pthread_sigmask pthread_kill sigwait siginterrupt",
     }
