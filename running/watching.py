@@ -1,16 +1,19 @@
 """watching.py: the rows of metrics.jsonl, as they come, in TensorBoard, Weights & Biases or Trackio.
 
-What belongs to the tool is in `watched` of the run folder, so that --resume goes on in the same place. Steps that come
-again after a kill replace those that TensorBoard has; wandb and Trackio keep what they have. Offline, wandb makes a
-part of its own for each --resume, with the same id.
+--resume goes on in the same place. Steps that come again after a kill replace those that TensorBoard has; the other two
+keep what they have. (Offline, wandb makes a part of its own for each --resume, with the same id.) TensorBoard's files
+are in the run folder, wandb's and Trackio's where they always are.
 """
 
 import importlib
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from running.files import BadInput
+from tqdm import tqdm
+
+from running.files import BadInput, replace_text
 
 TOOLS = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "trackio": "trackio"}
 PROJECT = "minreason"  # the name of the page on which the last two show the runs
@@ -32,20 +35,26 @@ def start(name: str, run: Path, first: int, kept: dict) -> tuple[Callable[[dict]
     """
     if name == "none":
         return lambda row: None, lambda: None
-    package, folder = tool(name), run / "watched"
-    folder.mkdir(exist_ok=True)
+    package = tool(name)
     try:
         if name == "tensorboard":
-            writer = package.SummaryWriter(str(folder), purge_step=first)
+            writer = package.SummaryWriter(str(run), purge_step=first)
             tell, finish = to_tensorboard(writer), writer.close
         else:
-            tell, finish = to_a_page(package, folder, kept)
+            tell, finish = to_a_page(package, run, kept)
     except Exception as error:  # nobody is logged in, no network, a version that does not know these arguments
         why = str(error).partition("\n")[0]
         raise BadInput(f"--report-to {name}: it does not start ({why}); mend that, or give --report-to none") from None
 
+    trouble = []
+
     def report(row: dict) -> None:
-        tell({key: value for key, value in row.items() if key != "step" and value is not None}, row["step"])
+        try:
+            if not trouble:
+                tell({key: value for key, value in row.items() if key != "step" and value is not None}, row["step"])
+        except Exception as error:  # a page that cannot be reached does not end a run of days
+            trouble.append(error)
+            tqdm.write(f"WARNING, step {row['step']}: {name} fails and is told no more ({error})", file=sys.stderr)
 
     return report, finish
 
@@ -61,15 +70,14 @@ def to_tensorboard(writer) -> Callable[[dict, int], None]:
     return tell
 
 
-def to_a_page(package, folder: Path, kept: dict) -> tuple[Callable[[dict, int], None], Callable[[], None]]:
+def to_a_page(package, run: Path, kept: dict) -> tuple[Callable[[dict, int], None], Callable[[], None]]:
     """The same for wandb and trackio, which have one interface: a run on the page PROJECT, and its end."""
-    name = folder / "name"  # of the run: its folder's, and when it began
-    if not name.exists():
-        name.write_text(time.strftime(f"{folder.resolve().parent.name}-%Y%m%d-%H%M%S"), encoding="utf-8")
-    options = {"name": name.read_text(encoding="utf-8"), "config": kept, "resume": "allow"}
-    if package.__name__ == "wandb":
-        options |= {"id": options["name"], "dir": str(folder)}
-    page = package.init(project=PROJECT, **options)
+    noted = run / "watched.txt"  # the run's name there: that of its folder, and when it began
+    if not noted.exists():
+        replace_text(noted, run.resolve().name + time.strftime("-%Y%m%d-%H%M%S"))
+    name = noted.read_text(encoding="utf-8")
+    options = {"id": name} if package.__name__ == "wandb" else {}
+    page = package.init(project=PROJECT, name=name, config=kept, resume="allow", **options)
     # wandb tells which step comes next; trackio knows, but its name for that is private.
     known = getattr(page, "step", getattr(page, "_next_step", 0))
 

@@ -83,7 +83,7 @@ def test_a_tool_is_told_the_numbers_of_every_step_once_also_after_a_kill(name, a
     assert told.ended == [True]
     first, second = told.asked
     if name == "tensorboard":
-        assert first == second == {"folder": str(tmp_path / "run" / "watched")}
+        assert first == second == {"folder": str(tmp_path / "run")}
     else:
         assert first["project"] == "minreason" and first["name"].startswith("run-20") and first["resume"] == "allow"
         assert (first["config"]["steps"], second["config"]["steps"]) == (4, 6)
@@ -99,6 +99,9 @@ def test_metrics_jsonl_is_the_same_with_a_tool(arguments, told, tmp_path):
     alone = numbers()
     assert train.main([*arguments, "--report-to", "wandb", "--overwrite"]) == 0
     assert numbers() == alone
+    (tmp_path / "run" / "events.out.tfevents.1.here.2.3").write_text("TensorBoard's")
+    assert train.main([*arguments, "--overwrite"]) == 0  # what a tool wrote is the run's, and goes with it
+    assert not {path.name for path in (tmp_path / "run").iterdir()} & {"watched.txt", "events.out.tfevents.1.here.2.3"}
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -124,6 +127,18 @@ def test_a_tool_that_does_not_start_is_said_in_a_line_and_can_be_left_out(argume
     assert train.main([*arguments, "--resume", "--steps", "5", "--report-to", "none"]) == 0
 
 
+def test_a_tool_that_fails_later_ends_no_run(arguments, told, tmp_path, monkeypatch, capsys):
+    def unreachable(numbers, step):
+        if step == 1:
+            raise OSError("no route to host")
+        told.held[step] = numbers
+
+    monkeypatch.setattr(sys.modules["trackio"], "log", unreachable)
+    assert train.main([*arguments, "--report-to", "trackio"]) == 0
+    assert capsys.readouterr().err.count("WARNING, step 1: trackio fails and is told no more (no route to host)") == 1
+    assert list(told.held) == [0] and len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
+
+
 def test_the_real_tensorboard_reads_what_was_told(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -134,7 +149,7 @@ def test_the_real_tensorboard_reads_what_was_told(tmp_path):
         for row in rows[first:last]:
             report(row)
         finish()
-    read = EventAccumulator(str(tmp_path / "watched"), size_guidance={"scalars": 0})
+    read = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0})
     read.Reload()
     assert set(read.Tags()["scalars"]) == {"accuracy", "eval_pass@16"}
     assert [(event.step, event.value) for event in read.Scalars("accuracy")] == [(i, i / 8) for i in range(4)]
