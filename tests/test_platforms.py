@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from engine import memory
+import train
+from engine import head, memory
 from running import models, timing
 from running.files import BadInput
 
@@ -104,6 +107,27 @@ def test_the_device_is_cuda_then_apples_gpu_then_the_cpu(monkeypatch, cuda, mps,
     else:
         assert models.resolve_device(asked, "auto") == got
         assert models.resolve_device(asked, "bfloat16") == (got[0], torch.bfloat16)
+
+
+class NoDoubles(TorchDispatchMode):
+    """Refuses to make a float64 tensor, as Apple's GPU does; what is read from the files of a model is left alone."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        doubles = [x for x in tree_leaves(made) if isinstance(x, torch.Tensor) and x.dtype == torch.float64]
+        assert not doubles, function
+        return made
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("flags", ["--reward self_certainty --annotator offline", "--algorithm ppo --temperature 0.7"])
+def test_a_step_needs_no_double_precision(base, tmp_path, flags, monkeypatch):
+    monkeypatch.setattr(head, "block_size", lambda device: 100)  # the way of large vocabularies
+    common = f"--model {base} --data toy --run {tmp_path / 'run'} --steps 1 --max-new-tokens 30 --eval-samples 0"
+    with NoDoubles():
+        assert (
+            train.main([*common.split(), "--prompts-per-step", "2", "--rollouts-per-prompt", "2", *flags.split()]) == 0
+        )
 
 
 def test_free_memory_where_there_is_no_proc(monkeypatch):
