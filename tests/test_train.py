@@ -279,9 +279,10 @@ def test_fewer_rows_at_once_give_the_same_run(arguments, tmp_path, monkeypatch):
     asked, drawn, whole = [], [], train.generate
 
     def watched(*args, slots, **kwargs):
+        rollouts = whole(*args, slots=slots, **kwargs)
         asked.append(slots)
-        drawn.append(whole(*args, slots=slots, **kwargs).completions())
-        return whole(*args, slots=slots, **kwargs)
+        drawn.append(rollouts.completions())
+        return rollouts
 
     monkeypatch.setattr(train, "generate", watched)
     looks = ["--eval-data", arguments[3], "--eval-limit", "3", "--eval-every", "1"]
