@@ -70,7 +70,7 @@ class Settings:
     micro_tokens: int | None = flag(None, "in a training pass; default 1024 on a CPU, else 8192", least=1)
     repeats: int = flag(5, "counted runs of each way", least=1)
     device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
-    dtype: str = flag("auto", "float32 or bfloat16; bfloat16 on a GPU")
+    dtype: str = flag("auto", "float32 or bfloat16; bfloat16 on CUDA")
     out: str | None = flag(None, "file for every time taken; default results/bench-MODEL-DEVICE-PARTS.json")
 
 

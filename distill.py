@@ -73,7 +73,7 @@ class Settings:
     allow_code_execution: bool = flag(False, "run programs that the teacher writes; read verify/sandbox.py first")
     seed: int = flag(0, "of every random draw", least=0)
     device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
-    dtype: str = flag("auto", "float32, bfloat16 or auto: bfloat16 on a GPU except for the toy, else float32")
+    dtype: str = flag("auto", "float32, bfloat16 or auto: bfloat16 on CUDA except for the toy, else float32")
     run: str | None = flag(None, "run folder; default runs/MODEL-from-TEACHER-seedSEED")
 
 
