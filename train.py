@@ -27,6 +27,7 @@ Differs from the papers: nothing here is distributed, and there is one optimiser
 --updates-per-step says more. Defaults suit the toy; the papers' own settings are in recipes.py.
 """
 
+import gc
 import math
 import sys
 from dataclasses import dataclass
@@ -517,4 +518,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what was imported stays: a search for garbage (pictures.learning) need not go through it each time
     sys.exit(program(main, "--resume goes on from the last state that was saved"))

@@ -1,6 +1,5 @@
 """stopping.py: Ctrl-C and SIGTERM end a run behind the step in progress, and one line says how to go on."""
 
-import gc
 import signal
 import sys
 import threading
@@ -46,7 +45,6 @@ def between_steps() -> Iterator[Callable[[], int | None]]:
 
 def program(main: Callable[[], int], go_on: str) -> int:
     """The exit code of main(); Ctrl-C ends it with one line in place of a traceback. go_on: how one goes on."""
-    gc.freeze()  # what was imported stays: a search for garbage (pictures.learning) need not go through it each time
     try:
         return main()
     except KeyboardInterrupt:
