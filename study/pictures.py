@@ -286,6 +286,14 @@ def thinned(values):
     return values[::-step][::-1]
 
 
+def means(values: list[float], size: int) -> np.ndarray:
+    """The mean of the last `size` values at each step of `thinned`; of fewer at the beginning. A NaN is left out."""
+    padded = np.concatenate([np.full(size - 1, np.nan), values])
+    windows = thinned(np.lib.stride_tricks.sliding_window_view(padded, size))  # [points, size]
+    known = (~np.isnan(windows)).sum(axis=1)
+    return np.where(known, np.nansum(windows, axis=1) / np.maximum(known, 1), np.nan)
+
+
 def paid_and_right(axes, rows: list[dict]) -> None:
     """The panel of reward and accuracy, and with --eval-every of pass@1 and pass@16 on held-out problems.
 
@@ -299,11 +307,7 @@ def paid_and_right(axes, rows: list[dict]) -> None:
     curves = {"accuracy": [row["accuracy"] for row in rows], name: [(value - low) / (high - low) for value in reward]}
     for (label, values), look in zip(curves.items(), (("-", "#08519c"), ("--", "#e6550d")), strict=True):
         axes.plot(thinned(steps), thinned(values), color=look[1], alpha=0.25, linewidth=1)
-        size = window(len(rows))
-        padded = np.concatenate([np.full(size - 1, np.nan), values])  # so that the first means are of fewer steps
-        windows = np.lib.stride_tricks.sliding_window_view(padded, size)  # [steps, size]
-        means = np.nanmean(thinned(windows), axis=1)
-        axes.plot(thinned(steps), means, look[0], color=look[1], linewidth=2, label=label)
+        axes.plot(thinned(steps), means(values, window(len(rows))), look[0], color=look[1], linewidth=2, label=label)
     looks = [row for row in rows if "eval_accuracy" in row]  # --eval-every
     for key, marker in (("eval_accuracy", "o"), ("eval_pass@16", "s")) if looks else ():
         values = [row[key] for row in looks]
