@@ -43,6 +43,7 @@ from generate import generate, generate_rows, stream
 from grpo import group_advantages, update
 from rewards import grade_rollouts, self_certainty
 from running import agreement, flags
+from running.cards import SIZES, config_of
 from running.files import BadInput, replace_text
 from running.flags import flag
 from running.models import add_lora, context_room, end_tokens, load_model, resolve_device
@@ -50,12 +51,6 @@ from running.rivals import transformers_generate, trl_steps, trl_version
 from running.roofline import shares_of_the_limits
 from running.timing import compare, in_turn, peak_memory, seconds, table
 
-VOCABULARY = 151_936
-SIZES = {  # Qwen2.5's config.json: hidden, intermediate, layers, heads, kv heads; all three tie head and embeddings
-    "qwen2.5-0.5b": (896, 4864, 24, 14, 2),
-    "qwen2.5-1.5b": (1536, 8960, 28, 12, 2),
-    "qwen2.5-3b": (2048, 11008, 36, 16, 2),
-}
 PARTS = ("rollouts", "tail", "step", "head", "agreement", "limits", "memory")  # the last one puts adapters in
 
 
@@ -74,8 +69,8 @@ class Settings:
     head_tokens: int = flag(4096, "for the head", least=1)
     micro_tokens: int | None = flag(None, "in a training pass; default 1024 on a CPU, else 8192", least=1)
     repeats: int = flag(5, "counted runs of each way", least=1)
-    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
-    dtype: str = flag("auto", "float32 or bfloat16; bfloat16 on a GPU")
+    device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
+    dtype: str = flag("auto", "float32 or bfloat16; bfloat16 on CUDA")
     out: str | None = flag(None, "file for every time taken; default results/bench-MODEL-DEVICE-PARTS.json")
 
 
@@ -83,16 +78,7 @@ def make_model(name: str, device: str, dtype: torch.dtype, head_alone: bool):
     """(policy, tokenizer) of a folder or the toy, or (policy, None) of a size; one layer of it if `head_alone`."""
     if name not in SIZES:
         return load_model(name, device, dtype)
-    hidden, intermediate, layers, heads, kv_heads = SIZES[name]
-    config = transformers.Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=1 if head_alone else layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        tie_word_embeddings=True,
-    )
+    config = config_of(name, **({"num_hidden_layers": 1} if head_alone else {}))
     torch.manual_seed(0)
     with torch.device(device):
         return transformers.Qwen2ForCausalLM(config).to(dtype).eval(), None
@@ -106,7 +92,7 @@ def make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens, repeat: 
         return data.encode_prompts(problems, tokenizer, "plain", context_room(policy, new_tokens))
     generator = stream("prompts", repeat)
     lengths = torch.randint(prompt_tokens * 3 // 4, prompt_tokens + 1, (prompts,), generator=generator).tolist()
-    return [torch.randint(VOCABULARY, (length,), generator=generator).tolist() for length in lengths]
+    return [torch.randint(policy.config.vocab_size, (length,), generator=generator).tolist() for length in lengths]
 
 
 # --- the parts: each takes the flags that it names --------------------------------------------------------------------
@@ -238,7 +224,7 @@ def bench_agreement(policy, tokenizer, *, prompts, group, prompt_tokens, new_tok
     batch = make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens)
     sizes = {"prompts": batch, "group": group, "T": new_tokens}
     found = {"passes": agreement.of_passes(policy, micro_tokens=micro_tokens, **sizes)}
-    if device != "cpu":
+    if device.startswith("cuda"):
         found["recorded"] = agreement.of_samplers(policy, **sizes)
         found["memory"] = agreement.of_the_plan(policy, micro_tokens=micro_tokens, device=device, **sizes)
     return found
@@ -328,7 +314,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bench.py: {error}", file=sys.stderr)
         return 2
     on_cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
-    name = on_cpu if settings.device == "cpu" else torch.cuda.get_device_name()
+    name = {"cpu": on_cpu, "mps": f"mps, {on_cpu}"}.get(settings.device) or torch.cuda.get_device_name()
     machine = {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
     print(table(results))
     given = {name: value for name, value in vars(settings).items() if name != "out"}

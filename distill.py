@@ -72,8 +72,8 @@ class Settings:
     rows: int = flag(512, "responses sampled at once, to suit memory", least=1)
     allow_code_execution: bool = flag(False, "run programs that the teacher writes; read verify/sandbox.py first")
     seed: int = flag(0, "of every random draw", least=0)
-    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
-    dtype: str = flag("auto", "float32, bfloat16 or auto: bfloat16 on a GPU except for the toy, else float32")
+    device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
+    dtype: str = flag("auto", "float32, bfloat16 or auto: bfloat16 on CUDA except for the toy, else float32")
     run: str | None = flag(None, "run folder; default runs/MODEL-from-TEACHER-seedSEED")
 
 
@@ -112,7 +112,7 @@ def distill(s: Settings) -> None:
     at_once = 1 if pairs else max(1, s.rows // s.samples)  # prompts
     check_memory(
         student, s.model, max(map(len, prompts)), prompts_per_step=at_once, rollouts_per_prompt=s.samples,
-        reference=False, **sizes,
+        reference=False, rows=at_once * s.samples, **sizes,
     )  # fmt: skip
     if s.gradient_checkpointing:
         models.checkpoint_gradients(student)

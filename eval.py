@@ -103,8 +103,8 @@ class Settings:
     overwrite: bool = flag(False, "delete the study in --out and start again", **SWITCH)
     # the machine
     rows: int = flag(384, "completions sampled at once; fewer need less memory", least=1)
-    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
-    dtype: str = flag("auto", "float32, bfloat16 or auto: bfloat16 on a GPU except for the toy, else float32")
+    device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
+    dtype: str = flag("auto", "float32, bfloat16 or auto: bfloat16 on CUDA except for the toy, else float32")
     shard: tuple[int, int] = flag((1, 1), "sample part I of N, on one of N machines", type=shard, metavar="I/N")
     allow_code_execution: bool = flag(False, "run programs that models write; first read verify/sandbox.py", **SWITCH)
 

@@ -147,14 +147,16 @@ def generate(
     top_p: float = 1.0,
     eos_ids: tuple[int, ...] | list[int] = (),
     generator: torch.Generator | None = None,
+    slots: int | None = None,
 ) -> Rollouts:
-    """Sample `rollouts_per_prompt` completions of each prompt.
+    """Sample `rollouts_per_prompt` completions of each prompt, at most `slots` rows at a time (None: all).
 
     prompts: B lists (or 1-D LongTensors) of token ids, unpadded, none empty. max_new_tokens: one number, or one for
     each of the N rows. eos_ids: any of them ends a completion. generator: a CPU generator (the same stream on every
     device); None takes torch's global one. Raises ValueError, also for a model that the engine cannot serve.
     """
-    rows = generate_rows(policy, prompts, rollouts_per_prompt, max_new_tokens, temperature, top_p, eos_ids, generator)
+    sampling = max_new_tokens, temperature, top_p, eos_ids, generator, slots
+    rows = generate_rows(policy, prompts, rollouts_per_prompt, *sampling)
     return Rollouts(**put_together(list(rows), prompts, rollouts_per_prompt))
 
 

@@ -27,6 +27,7 @@ Differs from the papers: nothing here is distributed, and there is one optimiser
 --updates-per-step says more. Defaults suit the toy; the papers' own settings are in recipes.py.
 """
 
+import gc
 import math
 import sys
 from collections.abc import Callable
@@ -51,7 +52,7 @@ from generate import Rollouts, generate, stream
 from grpo import kl, log_probabilities, token_mean, update
 from ppo import Critic, update_critic, values_of
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
-from running import models, own_rewards
+from running import models, own_rewards, watching
 from running.data_files import write_rows
 from running.dry_run import dry_run
 from running.export import export
@@ -139,13 +140,15 @@ class Settings:
     lora: int = flag(0, "rank of adapters (alpha twice that) of all linear layers but the head; 0: none", least=0)
     # How it is computed: these change results by rounding only.
     gradient_checkpointing: bool = flag(False, "compute layers again in the backward pass: less memory, a third slower")
+    rows: int | None = flag(None, "completions sampled at once; default all, or as many as fit into memory", least=1)
     micro_tokens: int | None = flag(None, "tokens in one pass, to suit memory; default 8192, on a CPU 1024", least=1)
     compile: bool = flag(False, "torch.compile the layers for training: minutes at the start, for long runs on a GPU")
     allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
     save_every: int = flag(20, "steps between two states that --resume goes on from; Ctrl-C saves one too", least=1)
     export: str | None = flag(None, "write the run's model to share it, here or in RUN-export", nargs="?", const="auto")
-    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
-    dtype: str | None = flag(None, "default bfloat16 on a GPU, else float32; the optimiser always keeps float32")
+    report_to: str = flag("none", "show the numbers of each step in a tool too", choices=("none", *watching.TOOLS))
+    device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
+    dtype: str | None = flag(None, "default bfloat16 on CUDA, else float32; the optimiser always keeps float32")
     # Before and after: the study that eval.py makes of the starting and the trained model.
     eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math")
     eval_split: float = flag(0.0, "hold out this share of --data, in held-out.jsonl of the run", least=0, most=1)
@@ -229,7 +232,7 @@ def sample(chosen: list[int], key: tuple, parts: Parts, s: Settings, **changes) 
     """Rollouts of the chosen problems. key: of their random numbers; changes: of what `generate` is told here."""
     # No top-p: rollouts would come from a cut-off distribution, while the loss trains the whole one.
     options = {"rollouts_per_prompt": s.rollouts_per_prompt, "temperature": s.temperature, **changes}
-    options |= {"max_new_tokens": s.max_new_tokens, "eos_ids": parts.eos_ids}
+    options |= {"max_new_tokens": s.max_new_tokens, "eos_ids": parts.eos_ids, "slots": s.rows}
     prompts = [parts.prompts[i] for i in chosen]
     return generate(parts.policy, prompts, **options, generator=stream(s.seed, "rollouts", *key))
 
@@ -335,6 +338,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
     forget_model(run, kept)
     write_rows(Path(held_out_path(run)), [problem.row for problem, _ in parts.held_out if problem.row])  # --eval-split
     print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
+    report, end_report = watching.start(settings.report_to, run, first, kept["minreason"])
     warned = set()  # each warning comes once
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
     for number in bar:
@@ -348,6 +352,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
         total = weighted(rewards, parts.reward_weights)  # [B, G]
         rows.append({"step": number, "lr": lr, **describe(graded, rewards, total, measured), **looked})
         append_log(run / "metrics.jsonl", rows[-1])
+        report(rows[-1])
         bar.set_postfix_str(progress(rows[-1]))
         warn(rows, warned)
         last = number == settings.steps - 1
@@ -362,6 +367,7 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
             save_state(run, number + 1, trained(parts), begun)
         if signal:
             raise Stopped(number + 1, signal)
+    end_report()
     save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, kept)
     return rows
 
@@ -397,7 +403,8 @@ def prepare(s: Settings, loaded: tuple | None = None) -> Parts:
     reference = s.kl > 0 or s.annotator == "offline"
     kept = {"reference": reference, "reward_model": reward_model[0] if reward_model else None, "critic": critic}
     sizes = "prompts_per_step rollouts_per_prompt max_new_tokens temperature micro_tokens gradient_checkpointing"
-    check_memory(policy, s.model, max(map(len, prompts + held_out_prompts)), **kept, **pick(s, sizes))
+    longest = max(map(len, prompts + held_out_prompts))
+    s.rows = check_memory(policy, s.model, longest, rows=s.rows, **kept, **pick(s, sizes))
     ref_policy = models.frozen_copy(policy) if reference else None
     # Both change how a training pass is computed; sampling does not see them.
     if s.gradient_checkpointing:
@@ -459,7 +466,8 @@ def look_at_held_out(number: int, parts: Parts, s: Settings) -> dict[str, float]
         problems, prompts = zip(*held_out[first : first + at_once], strict=True)
         rollouts = generate(
             parts.policy, list(prompts), LOOKS, s.max_new_tokens,
-            temperature=s.temperature, eos_ids=parts.eos_ids, generator=stream(s.seed, "held-out", first),
+            temperature=s.temperature, eos_ids=parts.eos_ids, slots=s.rows,
+            generator=stream(s.seed, "held-out", first),
         )  # fmt: skip
         graded = grade_rollouts(list(problems), rollouts, parts.tokenizer, s.allow_code_execution)
         right += graded.groups(graded.right).sum(dim=1).tolist()
@@ -481,6 +489,7 @@ def before_and_after(settings: Settings) -> None:
     weights.
     """
     greedy = settings.eval == "greedy"
+    rows = settings.prompts_per_step * settings.rollouts_per_prompt
     study = evaluation.Settings(
         models=[settings.model, settings.run],
         data=settings.eval_data,
@@ -488,7 +497,7 @@ def before_and_after(settings: Settings) -> None:
         temperature=0.0 if greedy else settings.temperature,
         limit=settings.eval_limit,
         out=settings.run,
-        rows=settings.prompts_per_step * settings.rollouts_per_prompt,  # what fitted into memory in training
+        rows=min(settings.rows or rows, rows),  # what fitted into memory in training
         **pick(settings, "template max_new_tokens seed device dtype allow_code_execution"),
     )
     # Of its tables the first one, pass@k; the page has all. A study of an older run is replaced.
@@ -552,4 +561,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what was imported stays: a search for garbage (pictures.learning) need not go through it each time
     sys.exit(program(main, "--resume goes on from the last state that was saved"))

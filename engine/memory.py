@@ -5,7 +5,11 @@ training on samples that are wrong. What can be measured is measured on the mode
 and the bytes that autograd keeps for a token of a training pass.
 """
 
+import bisect
+import math
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +19,8 @@ from engine.masters import trainable
 from engine.slots import PREFILL_TOKENS, Slots, TokenRule, attention_over_slots, can_record, release, rounded
 from generate import choose
 from running.files import BadInput
+
+MARGIN = 0.9  # of the free memory, where rows are chosen by the plan
 
 
 @torch.inference_mode()
@@ -67,11 +73,15 @@ def activation_bytes(policy) -> float:
     return sum(size for size, _ in kept.values()) / 64
 
 
-def free_memory(device: torch.device) -> int:
-    """Free bytes; total memory where the system reports no more."""
+def free_memory(device: torch.device) -> float:
+    """Free bytes; on macOS all of the CPU's memory; on Windows, which is not asked, infinitely many."""
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held, but not in use
         return torch.cuda.mem_get_info(device)[0] + reserved
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    if not hasattr(os, "sysconf"):
+        return math.inf
     if not Path("/proc/meminfo").exists():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     free = 1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0])
@@ -103,28 +113,31 @@ def memory_plan(
     gradient_checkpointing: bool,
     reward_model=None,
     critic=None,
+    rows: int | None = None,
     device: torch.device | None = None,
+    measured: tuple[int, float] | None = None,
 ) -> dict[str, float]:
     """Bytes by part of a training run, on another device if one is given. Raises ValueError for an unfit model.
 
-    reference: whether a frozen copy of the starting model is kept. reward_model, critic: models beside it, or None. All
-    else as train.py's flags of the same name.
+    reference: whether a frozen copy of the starting model is kept. reward_model, critic: models beside it, or None.
+    measured: what check_sampler and activation_bytes return, if that is known. All else as train.py's flags of the same
+    name.
     """
     device, longest = device or policy.device, longest_prompt + max_new_tokens
-    rows = prompts_per_step * rollouts_per_prompt
-    token = check_sampler(policy, longest)
+    rows = min(rows or math.inf, prompts_per_step * rollouts_per_prompt)
+    token, activations = measured or (check_sampler(policy, longest), activation_bytes(policy))
     V, H = policy.get_output_embeddings().weight.shape
     slots, logits = sampling_bytes(policy, device, rows, longest, token, temperature)
     trained = trainable(policy)
     at_once, layers = max(micro_tokens, longest), policy.config.num_hidden_layers
-    activations = activation_bytes(policy)
     layer = activations / layers
     if gradient_checkpointing:  # the input of every layer, and all of the one that is computed again
         activations = layers * H * policy.dtype.itemsize + layer
     head = 3 * 4 * min(at_once * V, block_size(device))
     if policy.get_output_embeddings().weight.requires_grad:  # its gradient; with tied embeddings theirs, and the sum
         head += (3 if policy.config.tie_word_embeddings else 1) * V * H * policy.dtype.itemsize
-    prefill = min(PREFILL_TOKENS, prompts_per_step * longest_prompt) * layer
+    prompts = min(prompts_per_step, rows // rollouts_per_prompt + 2)  # of the rows, the first and last group cut
+    prefill = min(PREFILL_TOKENS, prompts * longest_prompt) * layer
     plan = {
         "weights": bytes_of(policy),
         # Adam's two moments and the gradient, and a master for each weight that is not float32.
@@ -148,24 +161,41 @@ def bytes_of(model) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def check_memory(policy, name: str, longest_prompt: int, **run) -> None:
+def check_memory(policy, name: str, longest_prompt: int, *, rows: int | None = None, **run) -> int | None:
     """Print what memory a run will need, part by part. name: the model's; run: as memory_plan takes it.
 
-    Raises BadInput where that is more than there is, or for a model that the engine cannot serve.
+    Returns `rows`, or how many fit where None was given and all would not. Raises BadInput where the run needs more
+    than there is, or for a model that the engine cannot serve.
     """
+    all_rows = run["prompts_per_step"] * run["rollouts_per_prompt"]
     try:
-        plan = memory_plan(policy, longest_prompt, **run)
+        measured = check_sampler(policy, longest_prompt + run["max_new_tokens"]), activation_bytes(policy)
     except ValueError as error:
         raise BadInput(f"--model {name}: cannot be trained here: {error}") from None
-    print(f"Memory: {as_text(plan)}")
+    plan_of = partial(memory_plan, policy, longest_prompt, measured=measured, **run)
+    plan = plan_of(rows=rows)
     there = sum(plan.get(part, 0) for part in ("weights", "reward model"))  # loaded already
     there += bytes_of(run["critic"]) if run.get("critic") else 0
     room = free_memory(policy.device) + there
+    if rows is None and sum(plan.values()) > room and (rows := rows_that_fit(plan_of, all_rows, room)):
+        plan = plan_of(rows=rows)
+        print(f"All {all_rows:,} rows at once would not fit: sampled {rows:,} at a time (--rows {rows})")
+    print(f"Memory: {as_text(plan)}")
     if sum(plan.values()) > room:
         raise BadInput(
-            f"this needs more memory than the {room / 1e9:.1f} GB that are free: lower --micro-tokens, "
-            "--prompts-per-step or --max-new-tokens, or give --gradient-checkpointing or --lora 32"
+            f"this needs more memory than the {room / 1e9:.1f} GB that are free: lower {'--rows, ' if rows else ''}"
+            "--micro-tokens, --prompts-per-step or --max-new-tokens, or give --gradient-checkpointing or --lora 32"
         )
+    return rows
+
+
+def rows_that_fit(plan_of: Callable, most: int, room: float) -> int | None:
+    """The most rows, up to `most`, whose plan fits nine tenths of the room; None if not even one does.
+
+    A tenth stays free: the plan is a forecast, and would otherwise be filled to its last byte. plan_of: rows -> plan.
+    """
+    fit = bisect.bisect_right(range(1, most + 1), MARGIN * room, key=lambda rows: sum(plan_of(rows=rows).values()))
+    return fit or None
 
 
 def as_text(plan: dict[str, float]) -> str:

@@ -21,17 +21,21 @@ from running.gguf_files import unpacked
 
 
 def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
-    """The flags --device and --dtype, `auto` decided: bfloat16 on a GPU, float32 on a CPU. Raises BadInput."""
+    """The flags --device and --dtype, `auto` decided: bfloat16 on CUDA, else float32. Raises BadInput.
+
+    mps is Apple's GPU. Nobody has run it yet: bfloat16 is there on request only.
+    """
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and device not in ("cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
-        raise BadInput(f"--device {device}: unknown; choose auto, cpu, cuda or cuda:N")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"--device {device}: torch finds no CUDA device on this machine; use --device cpu")
+        device = next(name for name, is_there in there.items() if is_there())
+    if device not in (*there, *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
+        raise BadInput(f"--device {device}: unknown; choose auto, cpu, mps, cuda or cuda:N")
+    if device in there and not there[device]():
+        raise BadInput(f"--device {device}: torch finds no such device on this machine; use --device cpu")
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # streams and graphs take the current one
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    names["auto"] = torch.float32 if device == "cpu" else torch.bfloat16
+    names["auto"] = torch.bfloat16 if device.startswith("cuda") else torch.float32
     if dtype not in names:
         raise BadInput(f"--dtype {dtype}: choose from {', '.join(names)}")
     return device, names[dtype]

@@ -68,5 +68,5 @@ def shares_of_the_limits(policy, prompts: list, group: int, T: int, micro_tokens
         "decode_of_roofline": fastest_decoding / decode_seconds,
         "train_seconds": train_seconds,
         "train_of_peak": fastest_training / train_seconds,
-        "peak_bytes": torch.cuda.max_memory_allocated() if device != "cpu" else None,
+        "peak_bytes": torch.cuda.max_memory_allocated() if device.startswith("cuda") else None,
     }

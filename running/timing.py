@@ -16,7 +16,7 @@ def seconds(work, device: str) -> float:
     begin = time.perf_counter()
     work()
     if device != "cpu":
-        torch.cuda.synchronize()
+        torch.accelerator.synchronize()
     return time.perf_counter() - begin
 
 
@@ -47,15 +47,21 @@ def compare(times: dict[str, list[float]]) -> dict:
     return results
 
 
-def peak_memory(work, device: str) -> int:
-    """The most bytes that work() held beyond what was held before: of the GPU, or of the process."""
-    if device != "cpu":
+def peak_memory(work, device: str) -> int | None:
+    """The most bytes that work() held beyond what was held before: of a CUDA device, or of the process.
+
+    None where the system does not say: on Apple's GPU, and for a process outside of Linux.
+    """
+    if device.startswith("cuda"):
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+
+    if device != "cpu" or not Path("/proc/self/statm").exists():
+        return None
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -86,7 +92,7 @@ def table(results: dict) -> str:
             low, high = way["ratio_range"]
             median = statistics.median(way["seconds"])
             line = f"{part + ': ' + name:<38}{median:>9.3f}{way['ratio']:>12.2f}   {low:.2f} .. {high:.2f}"
-            lines.append(line + (f"   {way['peak_bytes'] / 1e9:.2f} GB" if "peak_bytes" in way else ""))
+            lines.append(line + (f"   {way['peak_bytes'] / 1e9:.2f} GB" if way.get("peak_bytes") else ""))
         if "gradient_error" in result:
             lines.append(f"head: relative error of the gradient {result['gradient_error']:.1e}")
         for name, plan in result.get("plans", {}).items():

@@ -13,6 +13,7 @@ import toy
 from algorithms import ALGORITHMS
 from recipes import RECIPES
 from rewards import REWARDS, flags_of, inputs_of
+from running import watching
 from running.files import BadInput
 from running.flags import check, parse, shown
 from running.folder import STATE, config_is_whole, read_config
@@ -31,7 +32,7 @@ GROUPS = {  # first flag -> heading in --help
     "flip": "rewards (a flag that the chosen ones do not read is refused)",
     "algorithm": "algorithm (it sets flags below it, and --kl; those you add win)",
     "template": "sampling and learning",
-    "gradient_checkpointing": "memory, speed and safety",
+    "gradient_checkpointing": "memory, speed, safety and watching",
     "eval_data": "the study before and after",
 }
 # What is left open depends on the model: a toy, smollm2, or any other. (A toy is too small to gain from bfloat16.)
@@ -54,8 +55,9 @@ REAL = {
 SMOLLM2 = {**REAL, "prompts_per_step": 8, "max_new_tokens": 48, "lr": 5e-6}
 CRITIC = ("critic_lr", "critic_warmup", "critic_updates", "gae_lambda")  # flags
 # What --resume may change: how far a run goes and how it is looked at, and how fast, but no step beyond rounding.
-HOW_FAR = {"run", "steps", "eval", "eval_data", "eval_samples", "eval_limit", "eval_every", "keep_checkpoints"}
-HOW_FAST = {"device", "dtype", "micro_tokens", "gradient_checkpointing", "compile"}
+HOW_FAR = {"run", "steps", "report_to"}
+HOW_FAR |= {"eval", "eval_data", "eval_samples", "eval_limit", "eval_every", "keep_checkpoints"}
+HOW_FAST = {"device", "dtype", "rows", "micro_tokens", "gradient_checkpointing", "compile"}
 
 
 def reward_weights(reward: str) -> dict[str, float]:
@@ -222,7 +224,9 @@ def idle_on_policy(settings) -> str:
 
 
 def check_looks(settings) -> None:
-    """Raise BadInput for looks at held-out problems that cannot be had. Also of a run that goes on."""
+    """Raise BadInput for looks at held-out problems, and in a tool, that cannot be had. Also of a run that goes on."""
+    if settings.report_to != "none":
+        watching.tool(settings.report_to)
     if settings.eval_every and (not settings.eval_data or settings.eval_limit == 0):
         raise BadInput("--eval-every: needs held-out problems; give --eval-data, and an --eval-limit above 0")
     if settings.keep_checkpoints and (settings.lora or not settings.eval_every):

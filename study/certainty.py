@@ -203,7 +203,7 @@ class Settings:
     temperature: float = flag(1.0, "of sampling", above=0)
     max_new_tokens: int = flag(80, "tokens", least=1)
     seed: int = flag(0, "of every random draw", least=0)
-    device: str = flag("auto", "auto, cpu, cuda, cuda:1 ...")
+    device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
     out: str = flag("runs/certainty", "folder for certainty.json and certainty.png")
 
 

@@ -4,7 +4,9 @@ Markers, line styles and hatching tell the models apart without colour, and in s
 takes `content`, what report.json holds, writes a PNG, and returns the same as SVG; `learning` draws a training run.
 """
 
+import gc
 import io
+import math
 import os
 from pathlib import Path
 
@@ -25,6 +27,7 @@ MARKERS = "osD^v*Xp<"
 # What is drawn of a training run: a column of metrics.jsonl -> the title of its panel. (loss: of distill.py's runs.)
 TRACES = {"accuracy": "accuracy", "reward_mean": "reward", "entropy": "entropy"}
 TRACES |= {"eval_accuracy": "held out: pass@1", "eval_pass@16": "held out: pass@16", "loss": "loss"}
+POINTS = 500  # of a curve of a training run: about one for each pixel of its panel
 CALLED = {"zero_std_groups": "groups alike", "pairwise_accuracy": "right is paid more"}  # in learning.png
 
 
@@ -242,8 +245,10 @@ def learning(rows: list[dict], path: Path) -> None:
     """A training run in four panels over its steps, while it trains and after. rows: those of metrics.jsonl.
 
     The first panel has what is paid and what is right: pale each step, dark the mean of the last `window` steps. Where
-    they part, the reward is being hacked, and the panel says so. The file is whole at any moment.
+    they part, the reward is being hacked, and the panel says so. The file is whole at any moment. Of a long run some
+    POINTS evenly spaced steps are drawn, so that a picture does not take longer the longer the run is.
     """
+    gc.collect()  # the last figure is full of cycles, which Python seldom looks for: dozens would add up to 100 MB
     # Fixed margins: constrained layout would double the time, and a run that is watched waits for its picture.
     figure, panels = plt.subplots(2, 2, figsize=(9, 5.6), sharex=True)
     figure.subplots_adjust(left=0.07, right=0.99, bottom=0.09, top=0.91, wspace=0.16, hspace=0.27)
@@ -253,11 +258,12 @@ def learning(rows: list[dict], path: Path) -> None:
         "tokens per completion": ("completion_tokens",),
         "nats per token": ("entropy", "kl"),
     }
-    steps = [row["step"] for row in rows]
+    drawn = thinned(rows)
+    steps = [row["step"] for row in drawn]
     for axes, (label, names) in zip(panels.flat[1:], curves.items(), strict=True):
         for name, line in zip(names, ("-", "--", "-.", ":"), strict=False):
             # null: kl without a reference model, pairwise_accuracy where no group has a right and a wrong completion
-            values = [np.nan if row[name] is None else row[name] for row in rows]
+            values = [np.nan if row[name] is None else row[name] for row in drawn]
             if not np.isnan(values).all():
                 axes.plot(steps, values, line, label=CALLED.get(name, name.replace("_", " ")))
         axes.set_ylabel(label)
@@ -272,6 +278,20 @@ def learning(rows: list[dict], path: Path) -> None:
     figure.savefig(unfinished, format="png", dpi=130)
     plt.close(figure)
     os.replace(unfinished, path)
+
+
+def thinned(values):
+    """Every n-th value, the last one among them: POINTS at most."""
+    step = math.ceil(len(values) / POINTS)
+    return values[::-step][::-1]
+
+
+def means(values: list[float], size: int) -> np.ndarray:
+    """The mean of the last `size` values at each step of `thinned`; of fewer at the beginning. A NaN is left out."""
+    padded = np.concatenate([np.full(size - 1, np.nan), values])
+    windows = thinned(np.lib.stride_tricks.sliding_window_view(padded, size))  # [points, size]
+    known = (~np.isnan(windows)).sum(axis=1)
+    return np.where(known, np.nansum(windows, axis=1) / np.maximum(known, 1), np.nan)
 
 
 def paid_and_right(axes, rows: list[dict]) -> None:
@@ -289,10 +309,8 @@ def paid_and_right(axes, rows: list[dict]) -> None:
     curves |= {name: [(value - low) / (high - low) for value in reward]}
     for label, values in curves.items():
         look = ("-", "#08519c") if label == "accuracy" else ("--", "#e6550d")
-        axes.plot(steps, values, color=look[1], alpha=0.25, linewidth=1)
-        spans = [values[max(0, i - window(len(rows))) : i] for i in range(1, len(rows) + 1)]
-        means = [np.nan if np.isnan(span).all() else np.nanmean(span) for span in spans]
-        axes.plot(steps, means, look[0], color=look[1], linewidth=2, label=label)
+        axes.plot(thinned(steps), thinned(values), color=look[1], alpha=0.25, linewidth=1)
+        axes.plot(thinned(steps), means(values, window(len(rows))), look[0], color=look[1], linewidth=2, label=label)
     looks = [row for row in rows if "eval_accuracy" in row]  # --eval-every
     for key, marker in (("eval_accuracy", "o"), ("eval_pass@16", "s")) if looks else ():
         values = [row[key] for row in looks]

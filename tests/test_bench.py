@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 
 import bench
-from running import agreement, roofline
+from running import agreement, cards, roofline
 from running.timing import compare, peak_memory
 
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "SIZES", {"small": (32, 48, 2, 4, 2)})
-    monkeypatch.setattr(bench, "VOCABULARY", 40_000)
+    monkeypatch.setitem(bench.SIZES, "small", (32, 48, 2, 4, 2, 40_000, True))
     flags = "--model small --repeats 1 --prompts 3 --group 2 --prompt-tokens 8 --new-tokens 5 --head-tokens 400"
     return [*flags.split(), "--device", "cpu", "--out", str(tmp_path / "bench.json")]
 
@@ -50,7 +49,7 @@ def test_shares_of_the_limits_are_those_of_the_formula(small, tmp_path, monkeypa
     assert bench.main([*small, "--parts", "limits"]) == 0
     found = json.loads((tmp_path / "bench.json").read_text())["results"]["limits"]
     N, T, H, V = 6, 5, 32, 40_000
-    prompt = sum(map(len, bench.make_prompts(None, None, 3, 8, 5))) / 3
+    prompt = sum(map(len, bench.make_prompts(cards.shape_of("small"), None, 3, 8, 5))) / 3
     attention, mlp = (H * H + H) + 2 * (H * 16 + 16) + H * H, 3 * H * 48  # with the biases of q, k and v
     body, head = 2 * (attention + mlp + 2 * H) + H, V * H  # two layers with two norms each, and a last norm
     weights = max(4 * (body + head) / bandwidth, 2 * N * (body + head) / flops)
@@ -89,7 +88,7 @@ def test_bad_flags_are_one_clear_line(flags, said, capsys):
 
 
 def test_agreement_is_zero_in_float32_and_sees_a_sampler_that_errs(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "VOCABULARY", 4000)
+    monkeypatch.setitem(bench.SIZES, "small", (32, 48, 2, 4, 2, 4000, True))
 
     def found(*more) -> dict:
         assert bench.main([*small, "--parts", "agreement", *more]) == 0

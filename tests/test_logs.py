@@ -4,6 +4,7 @@ import json
 import sys
 import warnings
 from dataclasses import replace
+import weakref
 from pathlib import Path
 from random import Random
 
@@ -312,6 +313,34 @@ def test_a_run_is_drawn_as_curves_over_its_steps(tmp_path, monkeypatch):
     assert shown == {**expected, "accuracy": ([3, 5], [0.25, 0.25]), "reward": ([3, 5], [0.5, 0.75])}
     pale = [list(line.get_ydata()) for line in figure.axes[0].get_lines() if line.get_alpha()]
     assert pale == [[0.25, 0.25], [0.5, 1.0]]
+
+
+def test_a_long_run_is_drawn_in_no_more_than_500_points(tmp_path, monkeypatch):
+    names = ("answered", "truncated", "zero_std_groups", "completion_tokens", "entropy", "kl", "pairwise_accuracy")
+    rng = Random(0)
+    rows = [
+        {"step": step, "accuracy": rng.random(), "reward_mean": 1.0, **dict.fromkeys(names, step)}
+        for step in range(1201)
+    ]
+    lines = {
+        line.get_label(): line
+        for axes in learning_figure(rows, tmp_path, monkeypatch).axes
+        for line in axes.get_lines()
+    }
+    steps = list(range(0, 1201, 3))  # every third, the last one among them
+    assert list(lines["entropy"].get_xdata()) == list(lines["entropy"].get_ydata()) == steps
+    right = [row["accuracy"] for row in rows]
+    means = [sum(right[max(0, i - 119) : i + 1]) / min(i + 1, 120) for i in steps]  # a tenth of the steps
+    assert list(lines["accuracy"].get_xdata()) == steps
+    assert list(lines["accuracy"].get_ydata()) == pytest.approx(means)
+
+
+def test_a_picture_frees_the_memory_of_the_one_before(tmp_path, monkeypatch):
+    drawn, close = [], pictures.plt.close
+    monkeypatch.setattr(pictures.plt, "close", lambda figure: (drawn.append(weakref.ref(figure)), close(figure)))
+    for _ in range(3):
+        pictures.learning(rows_of("sick-hacked")[:5], tmp_path / "learning.png")
+    assert [figure() for figure in drawn[:2]] == [None, None]
 
 
 @pytest.mark.parametrize(("rewards", "label"), [((7.25, 8.5), "reward (0 is 7.25, 1 is 8.5)"), ((-2, -2), None)])

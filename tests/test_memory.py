@@ -98,10 +98,43 @@ def test_a_plan_larger_than_what_is_free_is_refused(qwen2, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("Memory: about")
     monkeypatch.setattr(plan, "free_memory", lambda device: missing - 1)
     with pytest.raises(BadInput, match="--micro-tokens"):
-        plan.check_memory(qwen2, "mine", 10, **flags)
+        plan.check_memory(qwen2, "mine", 10, rows=32, **flags)
     windowed = tiny_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)
     with pytest.raises(BadInput, match="--model mine: cannot be trained here"):
         plan.check_memory(windowed, "mine", 10, **flags)
+
+
+def test_fewer_rows_at_once_need_fewer_keys_and_values(qwen2):
+    parts, few = planned(qwen2), planned(qwen2, rows=17)
+    assert parts["keys and values"] - few["keys and values"] == 15 * 64 * 256  # columns, bytes of a token
+    assert parts["sampling"] - few["sampling"] == 15 * 2 * 4 * 23  # logits and probabilities, float32
+    assert planned(qwen2, rows=1000) == parts  # there are only 32
+    # One row: one prompt is prefilled at a time, or two where a group ends between them; each has ten tokens.
+    one, layer = planned(qwen2, rows=1), plan.activation_bytes(qwen2) / 2
+    assert one["sampling"] == pytest.approx(2 * 4 * 23 + 2 * 10 * layer)
+    assert planned(qwen2, measured=(1, 5.0))["keys and values"] == 32 * 64  # of a token of one byte
+
+
+def test_rows_are_chosen_where_all_of_them_would_not_fit(qwen2, monkeypatch, capsys):
+    flags = {"prompts_per_step": 4, "rollouts_per_prompt": 8, "max_new_tokens": 20, "micro_tokens": 100}
+    flags |= {"temperature": 1.0, "gradient_checkpointing": False, "reference": False}
+    parts, row = planned(qwen2), 64 * 256 + 2 * 4 * 23  # bytes of a row: keys and values, logits and probabilities
+    with_17 = sum(parts.values()) - 15 * row
+
+    def chosen(room, **more):
+        monkeypatch.setattr(plan, "free_memory", lambda device: room - parts["weights"])  # these are loaded already
+        return plan.check_memory(qwen2, "mine", 10, **flags, **more)
+
+    assert chosen(sum(parts.values())) is None  # all fit, though by a hair: nothing is chosen
+    assert capsys.readouterr().out.count("\n") == 1
+    assert chosen(with_17 / 0.9 + 1) == 17  # a tenth stays free
+    assert capsys.readouterr().out.startswith("All 32 rows at once would not fit: sampled 17 at a time (--rows 17)\n")
+    assert chosen(with_17 / 0.9 - 1) == 16
+    assert chosen(with_17 / 0.9 + 1, rows=20) == 20  # what was asked for is kept, if it fits
+    with pytest.raises(BadInput, match="lower --rows, --micro-tokens"):
+        chosen(with_17, rows=20)
+    with pytest.raises(BadInput, match="free: lower --micro-tokens"):
+        chosen(parts["weights"] + 1000)  # not even one row
 
 
 def test_the_plan_as_text():

@@ -275,6 +275,38 @@ def test_checkpointed_layers_give_the_same_run(arguments, tmp_path):
     assert torch.allclose(weights(tmp_path / "run"), whole, atol=1e-6)
 
 
+def test_fewer_rows_at_once_give_the_same_run(arguments, tmp_path, monkeypatch):
+    asked, drawn, whole = [], [], train.generate
+
+    def watched(*args, slots, **kwargs):
+        rollouts = whole(*args, slots=slots, **kwargs)
+        asked.append(slots)
+        drawn.append(rollouts.completions())
+        return rollouts
+
+    monkeypatch.setattr(train, "generate", watched)
+    looks = ["--eval-data", arguments[3], "--eval-limit", "3", "--eval-every", "1"]
+    flags = [*arguments, *looks, "--algorithm", "remax", "--steps", "2"]  # a greedy completion beside the others
+    assert train.main(flags) == 0
+    assert train.main([*flags, "--rows", "5", "--overwrite"]) == 0
+    half = len(drawn) // 2
+    assert half == 2 * 4  # each step: two looks of two problems and one, rollouts, greedy ones
+    assert asked == [None] * half + [5] * half
+    assert drawn[half:] == drawn[:half]
+
+
+def test_rows_that_were_chosen_are_recorded_and_a_resumed_run_may_have_others(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "rows_that_fit", lambda plan_of, most, room: most // 2)
+    plans = iter([{"sampling": 1e12}, {"sampling": 1.0}, {"sampling": 1.0}])
+    monkeypatch.setattr(memory, "memory_plan", lambda *_, **flags: next(plans))
+    assert train.main([*arguments, "--steps", "1"]) == 0
+    assert "sampled 16 at a time" in capsys.readouterr().out
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["minreason"]["rows"] == 16 and config["minreason_defaults"]["rows"] is None
+    assert train.main([*arguments, "--steps", "2", "--resume", "--rows", "3"]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["minreason"]["rows"] == 3
+
+
 def test_the_name_of_an_architecture_comes_into_the_folder_last(arguments, tmp_path, monkeypatch):
     # a folder whose config.json names one counts as finished
     moved, replace = [], os.replace
