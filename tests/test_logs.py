@@ -3,8 +3,8 @@
 import json
 import sys
 import warnings
-from dataclasses import replace
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
