@@ -134,7 +134,7 @@ class Settings:
     # What else shapes a step.
     template: str | None = flag(None, "default arithmetic qa, chat models qwen-boxed, else plain", choices=TEMPLATES)
     data_split: str | None = flag(None, "of a data set of the hub or a folder; default train")
-    temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", least=0.01)
+    temperature: float = flag(1.0, "of sampling (Intuitor 0.9; the other papers 1.0)", least=0.01, most=100)
     warmup: int = flag(5, "steps in which the learning rate rises from 0 (Intuitor: a tenth)", least=0)
     schedule: str = flag("constant", "of the rate after that (Intuitor cosine)", choices=("constant", "cosine"))
     lora: int = flag(0, "rank of adapters (alpha twice that) of all linear layers but the head; 0: none", least=0)
@@ -153,7 +153,9 @@ class Settings:
     eval_data: str | None = flag(None, "held-out problems; default the test split of toy, gsm8k, math")
     eval_split: float = flag(0.0, "hold out this share of --data, in held-out.jsonl of the run", least=0, most=1)
     eval: str = flag("samples", "draw --eval-samples, or one greedy completion (papers)", choices=("samples", "greedy"))
-    eval_samples: int | None = flag(None, "per held-out problem; default 64 on the toy, else 8; 0: no study", least=0)
+    eval_samples: int | None = flag(
+        None, "per held-out problem; default 64 on the toy, else 8; 0: no study", least=0, most=10**6
+    )
     eval_limit: int | None = flag(None, "held-out problems; default 180, with --eval greedy all", least=0)
     eval_every: int = flag(0, "steps between two looks at the held-out problems while training; 0: none", least=0)
     keep_checkpoints: bool = flag(False, "keep the model of each such look, in checkpoint-STEP of the run folder")

@@ -15,6 +15,7 @@ from pathlib import Path
 import huggingface_hub
 import torch
 
+import data
 import toy
 from engine.memory import free_memory
 from running import models, rows, smollm2
@@ -28,6 +29,7 @@ def dry_run(settings, prepare: Callable) -> None:
 
     prepare: train.prepare, which prints the memory and refuses what cannot work. Raises BadInput as it does.
     """
+    check_names(settings)
     found = described(settings, complete)
     flags, defaults = ({name: short(value) for name, value in part.items()} for part in found.values())
     print(f"Other than the defaults for --model {settings.model} --data {settings.data}:")
@@ -52,6 +54,14 @@ def dry_run(settings, prepare: Callable) -> None:
         print(f"Without the reward model {settings.reward_model}, which is not here:")
         settings = replace(settings, reward_model=None)
     print(rough_time(prepare(settings, there), settings))
+
+
+def check_names(settings) -> None:
+    """Raise BadInput for a model or problems that neither are here nor can be on the hub."""
+    models.check_name(settings.model)
+    for flag, name in (("--data", settings.data), ("--eval-data", settings.eval_data)):
+        if name and not rows.hub_id(name) and not name.startswith(rows.GYM):
+            data.load_problems(name, limit=1, flag=flag, answers=False)
 
 
 def short(value):

@@ -62,12 +62,23 @@ def model_path(name: str) -> str:
         return str(smollm2.base_model(name))
     if name.endswith(".gguf"):
         return str(unpacked(Path(name)))
-    if Path(name).is_dir() or re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-        return name
-    raise BadInput(
-        f"--model {name}: no such folder; give toy, smollm2, a folder with a saved model, a .gguf file, or a hub id "
-        "(Qwen/Qwen2.5-0.5B)"
-    )
+    check_name(name)
+    return name
+
+
+def check_name(name: str) -> None:
+    """Raise BadInput for the name of a model that neither is here nor can be on the hub. Nothing is loaded."""
+    from running import smollm2  # as above
+
+    if toy.world_of(name) or name in smollm2.NAMES or (name.endswith(".gguf") and Path(name).is_file()):
+        return
+    if reason := lacking(Path(name)):
+        raise BadInput(f"--model {name}: {reason}; give a folder as save_pretrained writes it")
+    if not Path(name).is_dir() and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+        raise BadInput(
+            f"--model {name}: no such folder; give toy, smollm2, a folder with a saved model, a .gguf file, or a hub "
+            "id (Qwen/Qwen2.5-0.5B)"
+        )
 
 
 def own_data(name: str) -> str | None:

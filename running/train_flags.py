@@ -151,6 +151,8 @@ def check_eval(settings, given: set[str]) -> None:
     """Raise BadInput for a number of samples where each problem has one greedy completion."""
     if settings.eval == "greedy" and "eval_samples" in given and settings.eval_samples != 0:
         raise BadInput("--eval-samples: has no effect with --eval greedy; leave one of them out")
+    if settings.eval_samples == 0 and "eval_data" in given and not settings.eval_every:
+        raise BadInput("--eval-data: has no effect with --eval-samples 0; leave one out, or give --eval-every")
 
 
 def complete(settings) -> None:

@@ -128,3 +128,29 @@ def test_the_flags_were_tried(usable):
             if kind_of(f) is not bool and not f.metadata.get("positional")
         }
         assert free - tried <= {"--match-entropy", "--regrade", "--overwrite", "--allow-code-execution"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--dry-run --model nosuch/folder/x --data gsm8k", "--model nosuch/folder/x"),
+        ("--dry-run --model {empty} --data gsm8k", "no config.json"),
+        ("--dry-run --model Qwen/Qwen2.5-0.5B --data nosuch.jsonl", "--data nosuch.jsonl"),
+        ("--dry-run --model Qwen/Qwen2.5-0.5B --data gsm8k --eval-data nosuch", "--eval-data nosuch"),
+        ("--eval-data toy --eval-samples 0", "--eval-data"),
+        ("--run {empty} --export", "--export"),
+        ("--resume --run {empty}", "--resume"),
+        ("--resume --overwrite", "--resume"),
+    ],
+)
+def test_what_cannot_work_together_is_refused(tmp_path, capsys, flags, said):
+    (tmp_path / "empty").mkdir()
+    assert said in said_of(train, flags.format(empty=tmp_path / "empty").split(), capsys)
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_tilde_is_the_home_folder_also_where_no_shell_reads_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings, _, _ = train.parse(["--run=~/x", "--data=~/own.jsonl", "--reward", "correct", "~/my.py:f=0.5"])
+    assert (settings.run, settings.data) == (f"{tmp_path}/x", f"{tmp_path}/own.jsonl")
+    assert settings.reward == f"correct {tmp_path}/my.py:f=0.5"
