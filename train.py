@@ -325,23 +325,10 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
 
     Raises BadInput before anything is written, and Stopped behind a step in which asked_to_stop() named a signal.
     """
-    parts, run, first, rows = prepare(settings), Path(settings.run), 0, []
+    parts, run, warned = prepare(settings), Path(settings.run), set()  # warned: each warning comes once
     begun = begun_with(parts.policy, parts.problems, parts.prompts)
-    if resume:
-        first = load_state(run, trained(parts), settings.steps, study_is_due(settings), begun)
-        rows = read_log(run / "metrics.jsonl")
-    else:
-        empty_folder(run)
-    # From here to save_model the folder holds an unfinished run, also where a shorter one was finished in it before.
-    if first < settings.steps:
-        forget(run)
-    kept = described(settings, complete)
-    kept |= own_rewards.described(parts.own_rewards, read_config(run) if resume else None)
-    forget_model(run, kept)
-    write_rows(Path(held_out_path(run)), [problem.row for problem, _ in parts.held_out if problem.row])  # --eval-split
-    print(f"Run folder {run}: {settings.steps - first} steps, reward {settings.reward}, template {settings.template}")
+    first, rows, kept = open_run(run, parts, settings, resume, begun)
     report, end_report = watching.start(settings.report_to, run, first, kept["minreason"])
-    warned = set()  # each warning comes once
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="train", unit="step")
     for number in bar:
         parts.optimizer.param_groups[0]["lr"] = lr = learning_rate(number, **pick(settings, "lr warmup schedule steps"))
@@ -372,6 +359,26 @@ def train(settings: Settings, resume: bool, asked_to_stop=lambda: None) -> list[
     end_report()
     save_model(run, parts.policy, parts.adapted, parts.optimizer, parts.tokenizer, kept)
     return rows
+
+
+def open_run(run: Path, parts: Parts, s: Settings, resume: bool, begun: dict) -> tuple[int, list[dict], dict]:
+    """Make the folder that of an unfinished run, empty or as the last state left it.
+
+    Returns the first step, the rows of metrics.jsonl so far, and what config.json says of the run.
+    """
+    first, rows, before = 0, [], None
+    if resume:
+        first, before = load_state(run, trained(parts), s.steps, study_is_due(s), begun), read_config(run)
+        rows = read_log(run / "metrics.jsonl")
+    else:
+        empty_folder(run)
+    if first < s.steps:  # a shorter run may have been finished, and studied, in it
+        forget(run)
+    kept = described(s, complete) | own_rewards.described(parts.own_rewards, before)
+    forget_model(run, kept)
+    write_rows(Path(held_out_path(run)), [problem.row for problem, _ in parts.held_out if problem.row])  # --eval-split
+    print(f"Run folder {run}: {s.steps - first} steps, reward {s.reward}, template {s.template}")
+    return first, rows, kept
 
 
 def trained(parts: Parts) -> list[tuple]:
@@ -520,8 +527,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings, given, switches = parse(argv)
         complete(settings)
-        if settings.export is not None:  # of a run that is there: nothing is trained
-            export(Path(settings.run), Path(settings.export if settings.export != "auto" else f"{settings.run}-export"))
+        if settings.export:  # of a run that is there: nothing is trained
+            export(settings.run, settings.export)
             return 0
         if "resume" in switches:  # the settings are those of the run; flags may only prolong it
             settings = resumed(settings, given)

@@ -26,8 +26,10 @@ ABOUT = {  # settings that the card tells in any case; the others where they are
 }
 
 
-def export(run: Path, folder: Path) -> None:
-    """Write the model of a run into a new folder, which is there as a whole or not at all. Raises BadInput."""
+def export(run: str, folder: str) -> None:
+    """Write the model of a run into a new folder, which is there as a whole or not at all; auto: RUN-export. Raises
+    BadInput."""
+    run, folder = Path(run), Path(f"{run}-export" if folder == "auto" else folder)
     config = read_config(run)
     if "minreason" not in config or "model_type" not in config:
         raise BadInput(f"--export: {run} holds no trained model; train first, or go on by --resume")
