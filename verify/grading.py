@@ -27,17 +27,23 @@ from verify.answers import (
     countdown_equal,
     literal_equal,
     math_equal,
-    measured,
     number_equal,
     search_equal,
-    values,
 )
 from verify.programs import program_of, with_tests
+from verify.quantities import values
 
 # --- what is the answer? --------------------------------------------------------------------------------------------
 
 # What may stand between two boxes that are one answer: $\\boxed{1}$ and $\\boxed{9}$
 BETWEEN = re.compile(r"(?:\s|\$|\\[\[\]()]|\\q?quad|\\[,;: ]|,|and|or|[a-zA-Z]\s?=|\\text\{\s*(?:and|or)\s*\}){0,40}")
+
+# "The answer is (B)": the letter, and the second group if another option is named with it ("A/B", "(A) or (B)"). The
+# letter must stand alone: not "A good one", not "D-glucose".
+ANNOUNCED = re.compile(
+    r"[aA]nswer(?: is|:)[\s*:$]{0,9}(?:option )?\(?([A-J])\b(?! [a-z]|[-'’]\w)"
+    r"([)*$]{0,9}[\s(]{0,9}(?:(?:[-/|&,;+\u2013\u2014]|n?or\b|and\b)[\s(*$]{0,9}(?:option )?[A-J]\b(?! [a-z])))?"
+)
 
 
 def extract_answer(completion: str, kind: str = "math", gold: str = "") -> str | None:
@@ -48,9 +54,9 @@ def extract_answer(completion: str, kind: str = "math", gold: str = "") -> str |
     nothing if a `<think>` stays open after it (one that the prompt opened is not seen). An empty box is no answer.
 
     A choice may also be announced ("the answer is (B)", as MMLU-Pro asks for), and a literal may stand between [ANSWER]
-    and [/ANSWER] (CRUXEval). A program is a block between ``` marks, or the whole response if there is none; the gold, if
-    it is given, helps to choose the block (programs.py). In the search world the steps are the answer, if the response
-    is nothing but steps.
+    and [/ANSWER] (CRUXEval). A program is a block between ``` marks, or the whole response if there is none; the gold,
+    if it is given, helps to choose the block (programs.py). In the search world the steps are the answer, if the
+    response is nothing but steps.
     """
     response = completion.rpartition("</think>")[2]
     if "<think>" in response:
@@ -61,8 +67,8 @@ def extract_answer(completion: str, kind: str = "math", gold: str = "") -> str |
         return response if len(response) <= LONGEST_ANSWER and STEPS.fullmatch(response) else None
     answer = boxed(response)
     if answer is None and kind == "choice":
-        found = re.findall(r"[aA]nswer(?: is|:)[\s*:$]{0,9}(?:option )?\(?([A-J])\b(?! [a-z])", response)
-        return found[-1] if found else None
+        found = ANNOUNCED.findall(response)
+        return found[-1][0] if found and not found[-1][1] else None
     if answer is None and kind == "literal" and "[ANSWER]" in response:
         answer = response.rpartition("[ANSWER]")[2].partition("[/ANSWER]")[0]
     if answer is None and "####" in response:
@@ -175,7 +181,7 @@ def classes(answers: list[str | None], kind: str = "math") -> list[int | None]:
         return [None if answer is None else different.index(answer) for answer in answers]
     readable = dict.fromkeys(different, True)
     if kind == "math":
-        hard = [answer for answer in different if not values(measured(answer)[0])]  # not decided by reading alone
+        hard = [answer for answer in different if not values(answer)]  # not decided by reading alone
         short = [answer for answer in hard if len(answer) <= LONGEST_ANSWER]
         readable.update(dict.fromkeys(hard, False))
         readable.update(zip(short, workers.ask_all([(answer, answer) for answer in short]), strict=True))
