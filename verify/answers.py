@@ -23,6 +23,11 @@ BASED = re.compile(r"(\w+?)_\{?(\d+)\}?")  # 1200_7: a number in base 7
 JUXTAPOSED = re.compile(r"\d\s*(?:\\q?quad|\$\$|\s)\s*\[?\d|\d[x_]\d|\\approx|\\sim\b")  # "2 \quad 3", "5 \approx 6"
 
 
+def juxtaposed(text: str) -> bool:
+    """Do two numbers stand side by side? Those of `\\frac 1 2` and `\\log_2 8` do not."""
+    return JUXTAPOSED.search(re.sub(r"\\[dtc]?frac\s*\d\s+\d|\\log_\d", "", text)) is not None
+
+
 def words(answer: str) -> str:
     """An answer as text, without its LaTeX style: `\\text{No solution.}` is "no solution"."""
     text = " ".join(STYLED.sub(r"\1", answer).replace("~", " ").strip().rstrip(".").split())
@@ -58,7 +63,7 @@ def math_equal(answer: str, gold: str) -> bool | None:
     based = [BASED.fullmatch(text.strip("$ ")) for text in (answer, gold)]
     if based[0]:  # math-verify does not see the base
         return based[1] is not None and based[0].groups() == based[1].groups()
-    if JUXTAPOSED.search(answer) and not JUXTAPOSED.search(gold):
+    if juxtaposed(answer) and not juxtaposed(gold):
         return False  # math-verify adds "2 \\quad 3" up, as a mixed number, and reads 5 in "5 \\approx 6"
     if letter(gold) and letter(answer):
         return letter(answer) == letter(gold)

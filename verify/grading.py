@@ -42,7 +42,7 @@ BETWEEN = re.compile(r"(?:\s|\$|\\[\[\]()]|\\q?quad|\\[,;: ]|,|and|or|[a-zA-Z]\s
 # letter must stand alone: not "A good one", not "D-glucose".
 ANNOUNCED = re.compile(
     r"[aA]nswer(?: is|:)[\s*:$]{0,9}(?:option )?\(?([A-J])\b(?! [a-z]|[-'’]\w)"
-    r"([)*$]{0,9}[\s(]{0,9}(?:(?:[-/|&,;+\u2013\u2014]|n?or\b|and\b)[\s(*$]{0,9}(?:option )?[A-J]\b(?! [a-z])))?"
+    r"([)*$]{0,9}[\s(]{0,9}(?:(?:[-/|&,;+\u2013\u2014]|n?or\b|and\b|\()[\s(*$]{0,9}(?:option )?[A-J]\b(?! [a-z])))?"
 )
 
 

@@ -42,12 +42,12 @@ def tidy(answer: str) -> str:
 
 
 def meant(x):
-    """A parsed answer in which i is the imaginary unit and log_2 a logarithm to base 2; math-verify leaves them undone."""
+    """A parsed answer in which i is the imaginary unit and \\log_2 is worked out; math-verify does neither."""
     import sympy
 
     if not isinstance(x, sympy.Basic):
         return x
-    x = x.subs(sympy.Symbol("i", real=False), sympy.I)
+    x = x.subs({symbol: sympy.I for symbol in x.free_symbols if symbol.name == "i"})
     return x.replace(
         lambda y: y.func is sympy.log and len(y.args) == 2, lambda y: sympy.log(y.args[0]) / sympy.log(y.args[1])
     )
@@ -63,14 +63,15 @@ def differ(a, b) -> bool:
     if 0 in (a, b):
         return a.equals(b) is not True
     exact = not (a.has(sympy.Float) or b.has(sympy.Float))
+    a, b = (x.expand(complex=True) if x.has(sympy.I) else x for x in (a, b))
     a, b = a.evalf(60), b.evalf(60)  # sympy's floats have no smallest number: 1/2006! is not 0
     return a != b and bool(abs(a - b) > (1e-50 if exact else 1e-6) * max(abs(a), abs(b)))
 
 
 def is_number(x) -> bool:
-    """Is it a finite number in sympy?"""
+    """Is it a finite number in sympy, be it complex?"""
     x = meant(x)
-    return bool(getattr(x, "is_number", False)) and bool(x.evalf().is_finite)
+    return bool(getattr(x, "is_number", False)) and x.evalf().is_finite is not False
 
 
 def apart(a, b) -> bool:
@@ -104,6 +105,12 @@ def apart(a, b) -> bool:
         (x, y), (at, by) = values
         return all(map(is_number, (x, y, at, by))) and by != 0 and 0 < abs(x) < 1e-6 and differ(x, y * at / by)
     return any(is_number(x) and is_number(y) and differ(x, y) for x, y in values)
+
+
+def sides(equation: str) -> list[str]:
+    """The sides of an equation, but for those cut from an equation in parentheses: P(X=3) = 1/2 has one."""
+    found = re.split(r"(?<![!<>:])=", equation)
+    return [side for side in found if all(side.count(a) == side.count(b) for a, b in ("()", "{}"))]
 
 
 def consistent(sides: list[list]) -> bool:
@@ -141,8 +148,8 @@ def serve() -> None:
                 verdict = not apart(answer[0], gold[0])
             elif answer and gold and is_number(answer[0]) and is_number(gold[0]):
                 verdict = not differ(answer[0], gold[0])
-            if verdict and pair[0].count("=") > 0:
-                verdict = consistent([parse(side) for side in re.split(r"(?<![!<>:])=", pair[0])])
+            if verdict and "=" in pair[0]:
+                verdict = consistent([parse(side) for side in sides(pair[0])])
         except Exception:  # sympy raises nearly anything on odd input; an answer that breaks the checker is wrong
             verdict = False
         alarm(0)

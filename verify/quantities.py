@@ -14,7 +14,8 @@ LONGEST_ANSWER = 1000  # characters. The longest gold of MATH and GSM8K has 160;
 # --- how people write numbers -----------------------------------------------------------------------------------------
 
 # Symbols that people and models write, and what LaTeX writes for them; a command needs the space behind it.
-COMMANDS = "∞ \\infty|π \\pi|∅ \\emptyset|· \\cdot|⋅ \\cdot|∙ \\cdot|× \\times|÷ \\div|≤ \\le|≥ \\ge|∪ \\cup|θ \\theta"
+COMMANDS = "∞ \\infty|π \\pi|∅ \\emptyset|· \\cdot|⋅ \\cdot|∙ \\cdot|× \\times|÷ \\div|≤ \\le|≥ \\ge|∪ \\cup|"
+COMMANDS += "α \\alpha|β \\beta|γ \\gamma|δ \\delta|θ \\theta|λ \\lambda|μ \\mu|φ \\phi|ω \\omega"
 SYMBOLS = str.maketrans(
     {
         **{command[0]: f"{command[2:]} " for command in COMMANDS.split("|")},
@@ -57,6 +58,7 @@ NUMBER = re.compile(
     r"|(?P<before>\d*)\.(?P<behind>\d*)\\(?:overline|bar|dot)\s*(?:\{(?P<p1>\d+)\}|(?P<p2>\d))"  # 0.1\overline{6}
     rf"|(?P<plain>{THOUSANDS}|\d+)?(?P<decimals>\.\d+)?)"
 )
+STYLE = r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf)|mbox|operatorname)(?![a-z])"
 SPACE = r"(?:\s|~|\\[,;:! ])"
 PERCENT = re.compile(rf"{SPACE}*(?:\\?%|\\text\{{\s*percent\s*\}}|percent)")
 ORDINAL = r"\^\s*\{?\s*\\(?:text|mathrm|textrm)\s*\{(?:st|nd|rd|th)\}\s*\}?"  # the "th" of 12^{\text{th}}
@@ -87,6 +89,8 @@ def leading(text: str) -> tuple[Fraction | None, str]:
 def bare(answer: str) -> str:
     """An answer without what says nothing about its value: the $ of LaTeX, small spaces, {,} for a comma."""
     text = plain(answer.strip("* \n\t")).replace("{,}", ",").strip()
+    if (whole := re.fullmatch(rf"{STYLE}\s*\{{([^{{}}]*)\}}", text)) is not None:  # \text{18 dollars}
+        text = whole[1].strip()
     if text.startswith("$"):  # $5$, or a dollar sign
         text = text.strip("$ ") if text.endswith("$") else f"\\{text}"
     # 32,\!348 and 1\,234
@@ -114,7 +118,7 @@ Hz hertz|W watt|kW kilowatt|V volt|J joule|kJ kilojoule|N newton|Pa pascal|A amp
 celsius C|fahrenheit F|unit|acre|ha hectare|byte|bit|am|pm
 """
 KNOWN = {name: line.split()[0] for line in re.split(r"[|\n]", UNITS) for name in line.split()}
-STYLED = re.compile(r"\\(?:text|textbf|textit|mathrm|textrm|mathbf|mbox)\s*\{([^{}]*)\}|[$]")  # \text{No}: the No
+STYLED = re.compile(rf"{STYLE}\s*\{{([^{{}}]*)\}}|[$]")  # \text{No}: the No
 # Words behind a number that change it, or leave it open
 CHANGING = re.compile(
     r"""(?<![a-z])(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty(?=-|\s|$)|ones|twos
@@ -129,9 +133,7 @@ CHANGING = re.compile(
 )
 COUNTED = re.compile(r"people|children|men|women|geese|mice|fish|sheep|deer|[a-z]+(?<![sui])s")
 # Words behind a number; where a function is meant, math-verify may say
-WORDED = re.compile(
-    rf"{SPACE}*(?:[,(-]\s*)?(?:\\(?:text|mathrm|textrm|textbf|mbox)\b|(?!sqrt|log|ln|pi\b|sin|cos|tan)[a-zA-Z]{{2}})"
-)
+WORDED = re.compile(rf"{SPACE}*(?:[,(-]\s*)?(?:{STYLE}|(?!sqrt|log|ln|pi\b|sin|cos|tan)[a-zA-Z]{{2}})")
 
 
 def unit_of(text: str) -> str | None:
@@ -146,7 +148,7 @@ def unit_of(text: str) -> str | None:
 
 def one_unit(text: str) -> str | None:
     """unit_of for a unit without a stroke."""
-    match = re.fullmatch(r"(square|sq|cubic|cu)? ?(.+?)(?: ?\^ ?\{? ?([23]) ?\}?| (squared|cubed))?", text.strip())
+    match = re.fullmatch(r"(?:(square|sq|cubic|cu) )?(.+?)(?: ?\^ ?\{? ?([23]) ?\}?| (squared|cubed))?", text.strip())
     if match is None:
         return None
     before, name, power, behind = match.groups()
@@ -188,6 +190,8 @@ def quantity(answer: str) -> tuple[set[Fraction], str | None]:
     if re.fullmatch(r"[a-zA-Z]", rest):  # 5m: five times m, and not five metres, as math-verify has it
         return found, f"{rest}?" if rest in KNOWN else None
     unit = unit_of(rest.rstrip(" $"))
+    if unit is None and value == 1 and re.search("[a-z]{3}", rest):  # 1 egg
+        unit = unit_of(STYLED.sub(r"\1", rest).strip() + "s")
     if unit == "" and DOLLAR.search(text):
         unit = "dollar"
     return found, unknown if unit is None else unit
@@ -199,7 +203,7 @@ def values(answer: str) -> set[Fraction]:
     return set() if unit is None or unit.endswith("?") else found
 
 
-TAIL = re.compile(r"\\(?:text|mathrm|textrm|textbf|mbox)\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*[23]\s*\}?)?[\s.]*$")
+TAIL = re.compile(rf"{STYLE}\s*\{{[^{{}}]*\}}(?:\s*\^\s*\{{?\s*[23]\s*\}}?)?[\s.]*$")
 
 
 def tail(answer: str) -> str:

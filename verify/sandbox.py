@@ -102,7 +102,7 @@ def passes(program: str, tests: str | list) -> bool:
         empty(held)
         os.close(held)
         with contextlib.suppress(OSError):
-            (os.unlink if os.path.islink(folder) else os.rmdir)(folder)
+            (os.rmdir if stat.S_ISDIR(os.lstat(folder).st_mode) else os.unlink)(folder)
     return bool(right)
 
 
