@@ -3,6 +3,8 @@
 All answers of a list are graded in one batch, and each is a test of its own. Programs are attacked in test_sandbox.py.
 """
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,6 +15,18 @@ from verify.quantities import number, quantity
 
 # (answer, gold): every answer is wrong.
 WRONG = [
+    ("x = 5 mm", "5 m"),
+    ("x=3 fifths", "3"),
+    ("x = 5 cents", r"\$5"),
+    (r"x=5 \text{, maybe 7}", "5"),
+    (r"(5 \text{ mm}, 3)", r"(5 \text{ m}, 3)"),
+    ("3 fifths", "x=3"),
+    (r"x = 5 \text{ or } 6", "5"),
+    ("x=-5", "5"),
+    (r"5\%", r"5 \text{ mm}"),
+    (r"\frac{3}{5} mm", r"\frac{3}{5} \text{ m}"),
+    (r"1\frac{1}{2} \text{ cents}", r"\$1.50"),
+    (r"0.\overline{3} mm", r"\frac13 \text{ m}"),
     ("3 fifths", "3"),
     (r"3 \text{ fifths}", "3"),
     ("5 mm", "5 m"),
@@ -120,7 +134,6 @@ WRONG = [
     ("6 score", "6"),
     ("6 crore", "6"),
     ("6 fold", "6"),
-    ("sixfold", "6"),
     ("6 nm", "6 m"),
     ("6 mg", "6 g"),
     ("6 g", "6 kg"),
@@ -131,8 +144,6 @@ WRONG = [
     ("6 dollars", r"6 \text{ cents}"),
     ("6 euros", r"\$6"),
     ("6\xa2", r"\$6"),
-    ("\u20ac6", r"\$6"),
-    ("\xa36", r"\$6"),
     ("6 radians", r"6^\circ"),
     (r"6 \text{ rad}", r"6 \text{ degrees}"),
     (r"6 \text{, or 7}", "6"),
@@ -144,48 +155,21 @@ WRONG = [
     (r"6 \text{ or } 8", "6"),
     (r"6 \textrm{ or eight}", "6"),
     (r"6 \text{or so}", "6"),
-    ("2+2=6", "6"),
-    ("3=6", "6"),
-    ("6=3", "6"),
-    ("6=3", "3"),
-    (r"2\cdot 2 = 6", "6"),
-    (r"\sqrt{4} = 6", "6"),
-    (r"\frac{1}{2}=6", "6"),
-    ("x = 2+2 = 6", "6"),
-    ("6 = 2+2", "6"),
-    ("(x+10^{-9},1)", "(x+10^{-10},1)"),
-    ("x^2+10^{-12}x", "x^2"),
-    ("(10^{-20}x,1)", "(10^{-21}x,1)"),
-    ("10^{-20}x", "10^{-21}x"),
-    ("x = 10^{-20}y", "x = 10^{-21} y"),
     ("1.0000000001", "1"),
-    ("x+1.0000000001", "x+1"),
-    (r"\sqrt{2}+10^{-15}", r"\sqrt{2}"),
-    ("e^{10^{-20}}", "1"),
     (r"\log_2 8", "2"),
-    (r"6 \$ 7", "6"),
     (r"\$6 7", "67"),
     ("6 7/8", "67/8"),
     (r"6\frac{7}{8}", r"\frac{42}{8}"),
     (r"0.\overline{3}", "0.333"),
-    (r"0.\overline{9}8", "1"),
     (r"0.1\overline{6}", "0.16"),
-    ("+-6", "6"),
-    ("6-", "6"),
-    ("6+", "6"),
-    (r"6\pm 1", "6"),
     (r"6^\circ", r"6 \text{ rad}"),
     (r"6\text{ N}", r"6\text{ kg}"),
     ("A", "B"),
     ("\u0456", "i"),
     ("\u0430+1", "a+1"),
     ("\u03bf", "0"),
-    ("O", "0"),
-    ("l", "1"),
     ("\u0661", "2"),
     ("\u2460", "2"),
-    ("1\u0332", "2"),
-    ("1\u20dd", "2"),
     ("1\u200f2", "12"),
     ("1\u200f2", "21"),
     ("\u20671\u2069", "1"),
@@ -201,8 +185,6 @@ WRONG = [
     ("3 cubic cm", r"3 \text{ square cm}"),
     ("3 Celsius", r"3 \text{ Fahrenheit}"),
     ("3 am", r"3 \text{ pm}"),
-    ("3:30", "3"),
-    ("3:30", "330"),
     (r"3 \text{hundred}", "3"),
     ("3hundred", "3"),
     ("3fifths", "3"),
@@ -211,54 +193,36 @@ WRONG = [
     (r"3\,mm", r"3\,m"),
     (r"3~\text{cents}", r"\$3"),
     (r"\$3 \text{ million}", r"\$3"),
-    (r"\$3k", r"\$3"),
     (r"3\% of 50", "3"),
     ("3 percent of 50", "3"),
     (r"3\text{ percent of 50}", "3"),
     (r"3 \text{ each, 9 in all}", "3"),
     ("3 each", "9"),
-    (r"3 \times", "3"),
     (r"3 \text{ apples and 2 pears}", "3"),
     ("3 apples and pears", "3"),
-    ("three", "4"),
     ("3 hr 20 min", "3"),
     ("3 hours 20 minutes", "3"),
     ("3 hours 20 minutes", "60"),
     (r"3 \text{ hours } 20 \text{ minutes}", "3"),
     (r"3\text{ft }2\text{in}", "3"),
     ("3 ft 2 in", "6"),
-    (r"\sqrt{3} \text{ or } 2", r"\sqrt{3}"),
     (r"\sqrt{3} \text{, maybe 2}", r"\sqrt{3}"),
-    (r"\sqrt{3} dozen", r"\sqrt{3}"),
-    (r"\sqrt{3} or 2", r"\sqrt{3}"),
-    (r"\text{about } 3", "3"),
-    (r"\text{not } 3", "3"),
-    (r"\text{half of } 3", "3"),
-    (r"\text{minus } 3", "3"),
-    ("minus 3", "3"),
-    ("half 3", "3"),
-    ("not 3", "3"),
     (r"\sim 3", "3"),
-    ("< 3", "3"),
-    ("> 3", "3"),
-    (r"\le 3", "3"),
-    (r"\ne 3", "3"),
-    ("!3", "3"),
-    (r"\overline{3}", "3"),
-    (r"\lfloor 3.5 \rfloor", "3.5"),
     ("3_{10}", "3"),
-    ("3^{2}", "3"),
-    ("{}^3", "3"),
-    ("3. 5", "3.5"),
-    ("3 . 5", "3.5"),
-    ("3,5", "35"),
-    ("3,5", "3.5"),
-    ("1,23", "123"),
     ("1 23", "123"),
 ]
 
 # (answer, gold): every answer is right.
 RIGHT = [
+    ("x=5", "5"),
+    ("$x = 5$", "5"),
+    ("x_1=5", "5"),
+    (r"x=5 \text{ cm}", "5"),
+    (r"x=\frac12", "0.5"),
+    ("5", "x=5"),
+    ("x=1,234", "1234"),
+    (r"x = 5\%", "0.05"),
+    ("x=5 cm", r"5 \text{ centimeters}"),
     (r"e^{i\pi}", "-1"),
     (r"\log_2 8", "3"),
     (r"\log_{2}{8}", "3"),
@@ -360,9 +324,6 @@ RIGHT = [
     (r"5\ \text{cm}", "5"),
     (r"5\,\mathrm{cm}", "5"),
     (r"\mathrm{5\,cm}", "5"),
-    ("(5)", "5"),
-    ("{5}", "5"),
-    (r"\left(5\right)", "5"),
     (r"5 \text{ square feet}", r"5 \text{ ft}^2"),
     ("5 ft^2", r"5 \text{ square feet}"),
     (r"5 \text{ feet}^2", r"5 \text{ square feet}"),
@@ -372,23 +333,12 @@ RIGHT = [
     (r"\frac{1}{2} \text{ cm}", "0.5"),
     (r"2 \frac{1}{2} \text{ cups}", "2.5"),
     ("2 1/2 cups", "2.5"),
-    (r"x=\frac 1 2", "0.5"),
     (r"-\frac 1 2", "-0.5"),
-    (r"\frac 3 4 x", r"\frac{3x}{4}"),
     (r"0.\bar{3}", "1/3"),
     (r"0.\overline{142857}", r"\frac17"),
     (r"-0.\overline{3}", "-1/3"),
     (r"2.1\overline{6}", r"\frac{13}{6}"),
-    (r"\log_3 9", "2"),
-    (r"\log_{10} 1000", "3"),
-    (r"\log_2 8 + 1", "4"),
-    (r"e^{2\pi i}", "1"),
-    (r"e^{i \pi/2}", "i"),
-    ("(1+i)^2", "2i"),
-    ("5 = y", "y = 5"),
-    (r"\frac{1}{2} = y", r"\frac12"),
     ("5", "x=5"),
-    (r"2\pi=x", r"2\pi"),
     ("\uff15", "5"),
     ("\U0001d7d3", "5"),
     ("5\u200d", "5"),
@@ -410,16 +360,143 @@ RIGHT = [
     ("60 miles/hour", r"60 \text{ mph}"),
     (r"5 \text{ Newtons}", r"5 \text{ N}"),
     ("100 degrees Celsius", r"100^\circ C"),
-    (r"\alpha", "\u03b1"),
-    ("2\u03b1", r"2\alpha"),
     (r"\text{(A)}", "A"),
 ]
 
+# The same, for the long tests: math-verify decides them.
+MORE_WRONG = [
+    ("y=5", "x=5"),
+    ("x_1=5", "x_2=5"),
+    ("x=5=6", "6"),
+    ("$x = 3$ fifths", "3"),
+    ("x=5 or x=6", "5"),
+    ("x=5, y=6", "5"),
+    ("a=b=5, c=6", "5"),
+    ("(1+1=3)", "3"),
+    ("[1+1=3]", "3"),
+    (r"1+1 = 3 \text{ cm}", "3"),
+    (r"\boxed{1+1=3}", "3"),
+    ("1+1=2+1", "3"),
+    ("3=1+1", "3"),
+    ("3 = 1 + 1", "2"),
+    ("0=1", "1"),
+    ("1=0", "0"),
+    ("10^{-20}+x=3", "3+x"),
+    ("sixfold", "6"),
+    ("\u20ac6", r"\$6"),
+    ("\xa36", r"\$6"),
+    ("2+2=6", "6"),
+    ("3=6", "6"),
+    ("6=3", "6"),
+    ("6=3", "3"),
+    (r"2\cdot 2 = 6", "6"),
+    (r"\sqrt{4} = 6", "6"),
+    (r"\frac{1}{2}=6", "6"),
+    ("x = 2+2 = 6", "6"),
+    ("6 = 2+2", "6"),
+    ("(x+10^{-9},1)", "(x+10^{-10},1)"),
+    ("x^2+10^{-12}x", "x^2"),
+    ("(10^{-20}x,1)", "(10^{-21}x,1)"),
+    ("10^{-20}x", "10^{-21}x"),
+    ("x = 10^{-20}y", "x = 10^{-21} y"),
+    ("x+1.0000000001", "x+1"),
+    (r"\sqrt{2}+10^{-15}", r"\sqrt{2}"),
+    ("e^{10^{-20}}", "1"),
+    (r"6 \$ 7", "6"),
+    (r"0.\overline{9}8", "1"),
+    ("+-6", "6"),
+    ("6-", "6"),
+    ("6+", "6"),
+    (r"6\pm 1", "6"),
+    ("O", "0"),
+    ("l", "1"),
+    ("1\u0332", "2"),
+    ("1\u20dd", "2"),
+    ("3:30", "3"),
+    ("3:30", "330"),
+    (r"\$3k", r"\$3"),
+    (r"3 \times", "3"),
+    ("three", "4"),
+    (r"\sqrt{3} \text{ or } 2", r"\sqrt{3}"),
+    (r"\sqrt{3} dozen", r"\sqrt{3}"),
+    (r"\sqrt{3} or 2", r"\sqrt{3}"),
+    (r"\text{about } 3", "3"),
+    (r"\text{not } 3", "3"),
+    (r"\text{half of } 3", "3"),
+    (r"\text{minus } 3", "3"),
+    ("minus 3", "3"),
+    ("half 3", "3"),
+    ("not 3", "3"),
+    ("< 3", "3"),
+    ("> 3", "3"),
+    (r"\le 3", "3"),
+    (r"\ne 3", "3"),
+    ("!3", "3"),
+    (r"\overline{3}", "3"),
+    (r"\lfloor 3.5 \rfloor", "3.5"),
+    ("3^{2}", "3"),
+    ("{}^3", "3"),
+    ("3. 5", "3.5"),
+    ("3 . 5", "3.5"),
+    ("3,5", "35"),
+    ("3,5", "3.5"),
+    ("1,23", "123"),
+]
+MORE_RIGHT = [
+    ("x = 5", "x=5"),
+    ("f(x)=x^2", "x^2"),
+    ("y=2x+1", "2x+1"),
+    ("y=2x+1", "y=1+2x"),
+    ("2x+3y=6", "2x+3y-6=0"),
+    ("x^2+y^2=1", "y^2+x^2=1"),
+    ("(x-1)^2+(y+2)^2=9", "x^2-2x+1+(y+2)^2=9"),
+    (r"x=2 \text{ or } x=3", "2,3"),
+    (r"x \in \{1,2\}", r"\{1,2\}"),
+    (r"A=\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
+    (r"\frac{1}{x}", "x^{-1}"),
+    (r"\sqrt{x^2}", "|x|"),
+    (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt{3}}"),
+    (r"\frac{x^2-1}{x-1}", "x+1"),
+    (r"\sin^2 x+\cos^2 x", "1"),
+    (r"\binom{5}{2}", "10"),
+    ("5!", "120"),
+    (r"x^{\frac12}", r"\sqrt{x}"),
+    ("0.5x", r"\frac{x}{2}"),
+    ("1.414214", r"\sqrt{2}"),
+    (r"\frac{n(n+1)}{2}", r"\frac{n^2+n}{2}"),
+    (r"(0,1) \cup (1, \infty)", r"(0,1)\cup(1,\infty)"),
+    ("x>-1", r"(-1,\infty)"),
+    (r"3 \pm \sqrt{2}", r"3+\sqrt{2}, 3-\sqrt{2}"),
+    ("6-5i", "-5i+6"),
+    (r"\frac{1+i}{2}", r"\frac12+\frac{i}{2}"),
+    ("e^{x+1}", r"e \cdot e^x"),
+    ("2^{10}", "1024"),
+    (r"\sqrt[3]{27}", "3"),
+    ("|{-5}|", "5"),
+    (r"\lfloor 3.7 \rfloor", "3"),
+    (r"\sum_{i=1}^{5} i", "15"),
+    (r"\int_0^1 x dx", r"\frac12"),
+    ("(5)", "5"),
+    ("{5}", "5"),
+    (r"\left(5\right)", "5"),
+    (r"x=\frac 1 2", "0.5"),
+    (r"\frac 3 4 x", r"\frac{3x}{4}"),
+    (r"\log_3 9", "2"),
+    (r"\log_{10} 1000", "3"),
+    (r"\log_2 8 + 1", "4"),
+    (r"e^{2\pi i}", "1"),
+    (r"e^{i \pi/2}", "i"),
+    ("(1+i)^2", "2i"),
+    ("5 = y", "y = 5"),
+    (r"\frac{1}{2} = y", r"\frac12"),
+    (r"2\pi=x", r"2\pi"),
+    (r"\alpha", "\u03b1"),
+    ("2\u03b1", r"2\alpha"),
+]
 
-@pytest.fixture(scope="module")
-def verdicts() -> dict[tuple[str, str], bool]:
-    """The verdict on each pair of both lists. A slow machine has a minute for each, so that it changes none."""
-    pairs = WRONG + RIGHT
+
+def verdicts(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+    """The verdict on each pair. A slow machine has a minute for each, so that it changes none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "TIME_LIMIT", 60.0)
         right = grade(
@@ -428,19 +505,30 @@ def verdicts() -> dict[tuple[str, str], bool]:
     return dict(zip(pairs, right, strict=True))
 
 
+@pytest.fixture(scope="module")
+def said() -> dict[tuple[str, str], bool]:
+    return verdicts(WRONG + RIGHT)
+
+
 def shown(text: str) -> str:
     """A text in ASCII, as the name of a test."""
     return ascii(text)[1:-1]
 
 
 @pytest.mark.parametrize("pair", WRONG, ids=lambda pair: shown(" is not ".join(pair)))
-def test_a_wrong_answer_is_refused(pair, verdicts):
-    assert verdicts[pair] is False
+def test_a_wrong_answer_is_refused(pair, said):
+    assert said[pair] is False
 
 
 @pytest.mark.parametrize("pair", RIGHT, ids=lambda pair: shown(" is ".join(pair)))
-def test_a_right_answer_is_accepted(pair, verdicts):
-    assert verdicts[pair] is True
+def test_a_right_answer_is_accepted(pair, said):
+    assert said[pair] is True
+
+
+@pytest.mark.slow
+def test_more_wrong_answers_are_refused_and_more_right_ones_accepted():
+    assert not [pair for pair, right in verdicts(MORE_WRONG).items() if right]
+    assert not [pair for pair, right in verdicts(MORE_RIGHT).items() if not right]
 
 
 # --- choices, literals, countdowns ------------------------------------------------------------------------------------
@@ -583,6 +671,28 @@ def test_texts_that_are_made_to_be_read_slowly_are_not(monkeypatch):
         assert number(text[:1000]) is None
         assert quantity(text[:1000])[1] in (None, "?")
     for text in ("```\n", "   ```x\n", "~~~\n", "`", " ", "\n", "answer is A ", "the answer is ("):
-        program_of(text * (1_000_000 // len(text)), ASSERTS)
-        extract_answer(text * (1_000_000 // len(text)), "choice")
+        program_of(text * (200_000 // len(text)), ASSERTS)
+        extract_answer(text * (200_000 // len(text)), "choice")
     assert time.process_time() - started < 60  # a second or two; what backtracks takes for ever
+
+
+# --- systems that lack what Unix has ----------------------------------------------------------------------------------
+
+WINDOWS = """
+import logging, os, signal, socket, subprocess, sys, tempfile
+sys.modules["resource"] = sys.modules["fcntl"] = None
+for module, name in ((signal, "alarm"), (os, "fork"), (os, "setsid"), (os, "killpg"), (os, "getuid"), (os, "fchmod")):
+    delattr(module, name)
+import verify
+from verify import math_worker  # does not start without an alarm, either
+print(verify.is_correct("\\\\boxed{5 cm}", "5"), verify.is_correct("\\\\boxed{x+1}", "1+x"))
+try: verify.is_correct("x = 1", '{"tests": "assert 1"}', "code", allow_code_execution=True)
+except ValueError as error: print(error)
+"""
+
+
+def test_without_what_windows_lacks_all_but_programs_is_checked():
+    command = [sys.executable, "-c", WINDOWS]
+    told = subprocess.run(command, cwd=workers.ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    assert told[0] == "True True"
+    assert "needs Linux" in told[1]

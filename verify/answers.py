@@ -15,11 +15,12 @@ import warnings
 from collections import Counter
 from fractions import Fraction
 
-from verify.quantities import LONGEST_ANSWER, STRANGE, STYLED, number, plain, quantity, tail, unit_of
+from verify.quantities import KNOWN, LONGEST_ANSWER, STRANGE, STYLED, number, plain, quantity, tail, unit_of
 
 # --- math: equal? -----------------------------------------------------------------------------------------------------
 
 BASED = re.compile(r"(\w+?)_\{?(\d+)\}?")  # 1200_7: a number in base 7
+NAMED = re.compile(r"^[\s$]*[a-zA-Z](?:_\{?\w+\}?)?\s*=(?!.*=)", re.DOTALL)  # the x = of x = 5
 JUXTAPOSED = re.compile(r"\d\s*(?:\\q?quad|\$\$|\s)\s*\[?\d|\d[x_]\d|\\approx|\\sim\b")  # "2 \quad 3", "5 \approx 6"
 
 
@@ -48,6 +49,8 @@ def math_equal(answer: str, gold: str) -> bool | None:
         return False
     if words(answer) == words(gold) != "":
         return True
+    if ("=" in answer) != ("=" in gold):
+        answer, gold = (NAMED.sub("", text) for text in (answer, gold))
     (a, unit), (b, gold_unit) = quantity(answer), quantity(gold)
     if a and b and None not in (unit, gold_unit):
         names = {unit.removesuffix("?"), gold_unit.removesuffix("?")}
@@ -60,6 +63,9 @@ def math_equal(answer: str, gold: str) -> bool | None:
         unit, gold_unit = map(unit_of, ends)
         if unit is None or (gold_unit and unit != gold_unit):
             return False
+    inside = [{KNOWN.get(word.strip()) for word in STYLED.findall(text)} - {None} for text in (answer, gold)]
+    if all(inside) and inside[0] != inside[1]:  # (5 \text{ cm}, 1)
+        return False
     based = [BASED.fullmatch(text.strip("$ ")) for text in (answer, gold)]
     if based[0]:  # math-verify does not see the base
         return based[1] is not None and based[0].groups() == based[1].groups()

@@ -109,6 +109,7 @@ def apart(a, b) -> bool:
 
 def sides(equation: str) -> list[str]:
     """The sides of an equation, but for those cut from an equation in parentheses: P(X=3) = 1/2 has one."""
+    equation = re.sub(r"^\s*(?:\\left)?[(\[](.*?)(?:\\right)?[)\]]\s*$", r"\1", equation, flags=re.DOTALL)
     found = re.split(r"(?<![!<>:])=", equation)
     return [side for side in found if all(side.count(a) == side.count(b) for a, b in ("()", "{}"))]
 
