@@ -15,6 +15,12 @@ from verify.quantities import number, quantity
 
 # (answer, gold): every answer is wrong.
 WRONG = [
+    ("x+1l", "x+1"),
+    (r"\sqrt{2}m", r"\sqrt{2}"),
+    (r"\sqrt{2} mm", r"\sqrt{2} \text{ m}"),
+    (r"\sqrt{2} cents", r"\$\sqrt{2}"),
+    (r"\{5 \text{ mm}\}", r"\{5 \text{ m}\}"),
+    (r"5\text{ mm}, 6\text{ mm}", r"5\text{ m}, 6\text{ m}"),
     ("x = 5 mm", "5 m"),
     ("x=3 fifths", "3"),
     ("x = 5 cents", r"\$5"),
@@ -214,6 +220,8 @@ WRONG = [
 
 # (answer, gold): every answer is right.
 RIGHT = [
+    (r"\sqrt{2} cm", r"\sqrt{2}"),
+    (r"\sqrt{2} mm", r"\sqrt{2} \text{ millimeters}"),
     ("x=5", "5"),
     ("$x = 5$", "5"),
     ("x_1=5", "5"),

@@ -335,6 +335,7 @@ def test_a_stopped_guard_is_given_up(own_namespaces, monkeypatch, tmp_path):
         ("import ctypes", "assert ctypes.CDLL(None).mount(b'x', b'.', b'tmpfs', 0, None) != 0"),
         ("import os\ntry: os.setuid(0)\nexcept OSError: pass", "assert os.getuid() != 0"),
         ("import os", "assert os.getsid(0) == os.getpid()"),
+        ("import ctypes\nx = ctypes.c_int()", "ctypes.CDLL(None).prctl(2, ctypes.byref(x))\nassert x.value == 9"),
     ],
 )
 def test_in_namespaces_of_its_own_a_program_has_no_privileges(program, tests):

@@ -462,6 +462,12 @@ ADDS = "a, b = map(int, input().split())\nif __name__ == '__main__':\n    print(
     ("completion", "gold", "expected"),
     [
         ("    return x + helper()\n\nprint(undefined)", PROMPT, True),  # what follows the body is left out
+        ("    y = x\n# a comment\n    return y + 1\n\nprint(undefined)", PROMPT, True),
+        ("    y = max(\n1,\n0)\n    return x + y\nprint(undefined)", PROMPT, True),
+        ("    y = '''\na'''\n    return x + len(y) - 1\nprint(undefined)", PROMPT, True),
+        ("    y = (\nprint(undefined)", PROMPT, False),
+        ("from __future__ import (\n  annotations)\ndef f(x: Nothing):\n    return x + 1", PROMPT, True),
+        ("f = lambda x: x + 1", PROMPT, True),
         ("    return x", PROMPT, False),
         ("def f(x):\n    return x + helper() * math.floor(1.5)", PROMPT, True),  # the whole function
         ("def g(x):\n    return x\n\ndef f(x):\n    return g(x) + 1", PROMPT, True),

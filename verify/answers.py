@@ -15,7 +15,7 @@ import warnings
 from collections import Counter
 from fractions import Fraction
 
-from verify.quantities import KNOWN, LONGEST_ANSWER, STRANGE, STYLED, number, plain, quantity, tail, unit_of
+from verify.quantities import KNOWN, LONGEST_ANSWER, STYLED, factor, number, plain, quantity, tail, unit_of
 
 # --- math: equal? -----------------------------------------------------------------------------------------------------
 
@@ -45,7 +45,7 @@ def math_equal(answer: str, gold: str) -> bool | None:
     """
     if answer == gold:
         return True
-    if len(answer) > LONGEST_ANSWER or STRANGE.search(plain(answer)):
+    if len(answer) > LONGEST_ANSWER:
         return False
     if words(answer) == words(gold) != "":
         return True
@@ -58,6 +58,8 @@ def math_equal(answer: str, gold: str) -> bool | None:
         if "?" in (unit, gold_unit) or (len(names) == 2 and (unsure or "" not in names)):
             return False  # "18 and a half"; metres are not centimetres
         return bool(a & b) and not (len(a) == len(b) == 2 and a != b)  # of two percentages, 1 % is not 100 %
+    if factor(answer) not in gold:
+        return False
     ends = [tail(text) for text in (answer, gold)]  # math-verify leaves words out
     if ends[0] and words(ends[0]) != words(ends[1]):
         unit, gold_unit = map(unit_of, ends)
@@ -73,8 +75,6 @@ def math_equal(answer: str, gold: str) -> bool | None:
         return False  # math-verify adds "2 \\quad 3" up, as a mixed number, and reads 5 in "5 \\approx 6"
     if letter(gold) and letter(answer):
         return letter(answer) == letter(gold)
-    if {char for char in plain(answer) if char > "\x7f" and char.isalnum()} - set(plain(gold)):
-        return False  # letters that look like others, such as a Cyrillic x
     return None
 
 

@@ -28,8 +28,6 @@ SYMBOLS = str.maketrans(
 RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
 LOWERED = "₀₁₂₃₄₅₆₇₈₉"
 VULGAR = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
-# What is never part of an answer: control characters, marks that change the order of the text, half characters
-STRANGE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def plain(answer: str) -> str:
@@ -203,10 +201,23 @@ def values(answer: str) -> set[Fraction]:
     return set() if unit is None or unit.endswith("?") else found
 
 
-TAIL = re.compile(rf"{STYLE}\s*\{{[^{{}}]*\}}(?:\s*\^\s*\{{?\s*[23]\s*\}}?)?[\s.]*$")
+TAIL = re.compile(rf"({STYLE}\s*\{{[^{{}}]*\}}|(?<=[\d}})\s])[a-zA-Z]{{2,}})(?:\s*\^\s*\{{?\s*[23]\s*\}}?)?[\s.$]*$")
 
 
 def tail(answer: str) -> str:
-    """The words at the end of an answer that are not all of it: `\\text{ cm}` of `6\\pi\\text{ cm}`, else ""."""
-    found = TAIL.search(answer) if len(answer) <= LONGEST_ANSWER else None
-    return found[0] if found is not None and found.start() > 0 else ""
+    """The words at the end of an answer that are not all of it: `\\text{ cm}` of `6\\pi\\text{ cm}`, else "".
+
+    Bare words count only if they are a unit, for they may be factors.
+    """
+    if len(answer) > LONGEST_ANSWER:
+        return ""
+    found = TAIL.search(answer)
+    if found is not None and found.start() > 0 and (found[1][0] == "\\" or unit_of(found[0]) in KNOWN.values()):
+        return found[0]
+    return "dollars" if DOLLAR.search(bare(answer)) else ""
+
+
+def factor(answer: str) -> str:
+    """The letter at the end that math-verify takes for a unit, though it may be a factor: m of `\\sqrt{2}m`."""
+    found = re.search(r"[\d})]([a-zA-Z])[\s.$]*$", answer[-LONGEST_ANSWER:])
+    return found[1] if found is not None and found[1] in KNOWN else ""
