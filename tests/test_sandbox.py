@@ -276,6 +276,7 @@ def test_a_script_reads_and_prints_as_it_would_alone():
 
 
 def test_every_run_of_a_script_counts():
+    assert not passes(SCRIPTS["input"], [])  # nothing was asked
     assert not passes(SCRIPTS["input"], [["41\n", "42"], ["-1", "1\n"]])
     assert not passes(SCRIPTS["input"], [["41\n", "41"], ["-1", "0\n"]])
 

@@ -45,19 +45,13 @@ def solving(gold: str) -> re.Pattern | None:
         return None
     if "printed" in problem:
         return READING
+    if problem.get("entry_point"):
+        return defining({problem["entry_point"]})
     # All that the tests call, but for what Python has and what they define themselves
-    names = (
-        {problem["entry_point"]}
-        if problem.get("entry_point")
-        else set(re.findall(r"(?<![.\w])\w+(?=\()", tests_of(problem)))
-    )
-    names -= set(dir(builtins)) | set(re.findall(rf"{DEFINING}(\w+)", tests_of(problem), re.MULTILINE))
+    tests = problem.get("tests") or ""
+    names = set(re.findall(r"(?<![.\w])\w+(?=\()", tests)) - set(dir(builtins))
+    names -= set(re.findall(rf"{DEFINING}(\w+)", tests, re.MULTILINE))
     return defining(names) if names else None
-
-
-def tests_of(problem: dict) -> str:
-    """The asserts of a gold."""
-    return problem.get("tests") or ""
 
 
 def defining(names: set[str]) -> re.Pattern:

@@ -120,7 +120,7 @@ def examined(guard: socket.socket, program: str, tests: str | list) -> bool:
             printed = ask(program, None, given, 2 * len(wanted), SECONDS)  # it may be longer than what is right
             if printed is None or printed.split() != wanted.split():
                 return False
-        return True
+        return len(tests) > 0
 
 
 def passes_all(programs: list[tuple[str, str | list]]) -> list[bool]:
