@@ -152,6 +152,64 @@ MISCHIEF = {
 }
 
 
+# Writes to every descriptor of its own, and to those of guards and keepers. To no other process: a broken sandbox, as
+# root, would let it.
+EVERY_FD = """
+import glob, os
+for number in range(64):
+    try: os.write(number, b'"passed"\\n')
+    except OSError: pass
+for path in glob.glob('/proc/[0-9]*/fd/*'):
+    try:
+        if b'sandbox.py' in open(path.rsplit('/', 2)[0] + '/cmdline', 'rb').read() and str(os.getpid()) not in path:
+            os.write(os.open(path, os.O_WRONLY | os.O_NONBLOCK), b'"passed"\\n')
+    except OSError: pass
+"""
+GROUP = """
+import ctypes, os, time
+ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(1000)
+    time.sleep(0.1)
+    os.kill(0, 9)
+try: os.setsid()
+except OSError: pass
+time.sleep(1000)
+"""
+# Finds its guard as its parent's parent, where it sees it, and sends both a signal
+GUARD = """
+import ctypes, os, time
+ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(1000)
+keeper = os.getppid()
+if keeper > 1:
+    guard = int(open(f'/proc/{keeper}/stat').read().rsplit(')', 1)[1].split()[1])
+    os.kill(guard, SIGNAL), os.kill(keeper, SIGNAL)
+time.sleep(1000)
+"""
+MISCHIEF |= {
+    "forge": EVERY_FD + "raise ValueError",
+    "forge and exit": EVERY_FD + "os._exit(0)",
+    "group": GROUP,
+    "guard": GUARD.replace("SIGNAL", "9"),
+    "exit": "import sys\nsys.exit(0)",
+    "os._exit": "import os\nos._exit(0)",
+    "recursion": "import sys\nsys.setrecursionlimit(10**9)\ndef f(): f()\nf()",
+    "memory": "x = []\nwhile True: x.append(bytes(10**8) + b'1')",
+    "surrogate": "x = '\ud800'",
+    "NUL": "x = 1\0",
+    "parentheses": "(" * 100_000,
+    "signs": "-" * 1_000_000 + "1",
+    "flood": "import os\nfor i in range(10**5): os.write(1, bytes(10**5))\nraise ValueError",
+    "argv": "import sys\nassert any('passed' in x for x in sys.argv)",
+    "assert": "import builtins\nbuiltins.AssertionError = int\nassert False",
+}
+
+
 def left_in(folder: Path) -> list[str]:
     """What is left after a minute at most: processes that work in a folder below this one, and the folders."""
     until = time.monotonic() + 60
@@ -176,11 +234,159 @@ def test_mischief_fails_and_leaves_nothing(own_namespaces, monkeypatch, tmp_path
         copy = tmp_path / "sandbox.py"
         copy.write_text(Path(sandbox.__file__).read_text().replace('hasattr(system, "unshare")', "False"))
         monkeypatch.setattr(sandbox, "__file__", str(copy))
-        assert passes("import os", "assert os.getpid() > 1 and os.getsid(0) == os.getppid()")  # there are none
+        assert passes("import os", "assert os.getpid() > 1 and os.getsid(0) == os.getpid()")  # there are none
     if unbound or (os.getuid() == 0 and not own_namespaces):
         kinds -= {"forks", "threads"}
     monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(sandbox, "SECONDS", 1)
     with ThreadPoolExecutor(len(kinds)) as threads:  # most of them wait for their end: at the same time
-        assert not any(threads.map(lambda kind: passes(MISCHIEF[kind], ""), kinds))
+        right = dict(zip(kinds, threads.map(lambda kind: passes(MISCHIEF[kind], ""), kinds), strict=True))
+    assert not [kind for kind in kinds if right[kind]]
     assert left_in(tmp_path) == []
+
+
+# --- programs that read and print -------------------------------------------------------------------------------------
+
+SCRIPTS = {  # each must print the number that it reads, plus 1
+    "input": "print(int(input()) + 1)",
+    "open(0)": "print(int(open(0).read()) + 1)",
+    "os.read": "import os\nprint(int(os.read(0, 100)) + 1)",
+    "fstat": "import io, os\nprint(int(io.BytesIO(os.read(0, os.fstat(0).st_size)).readline()) + 1)",
+    "buffer": "import sys\nprint(int(sys.stdin.buffer.readline()) + 1)",
+    "fileinput": "import fileinput\nfor line in fileinput.input(): print(int(line) + 1)",
+    "/dev/stdin": "print(int(open('/dev/stdin').read()) + 1)",
+    "__stdout__": "import sys\nsys.__stdout__.write(str(int(sys.__stdin__.readline()) + 1))",
+    "os.write": "import os\nos.write(1, str(int(input()) + 1).encode())",
+    "open(1)": "f = open(1, 'w')\nf.write(str(int(input()) + 1))",  # flushed when the interpreter ends
+    "atexit": "import atexit\nx = int(input())\natexit.register(lambda: print(x + 1))",
+    "thread": "import threading\nthreading.Thread(target=lambda: print(int(input()) + 1)).start()",
+    "main": "if __name__ == '__main__':\n    import __main__\n    print(int(input()) + 1)\n    exit()",
+    "exit 1": "import sys\nprint(int(input()) + 1)\nsys.exit(1)",
+    "os._exit": "import os\nprint(int(input()) + 1, flush=True)\nos._exit(0)",
+    "future": "from __future__ import annotations\ndef f(x: Nothing): print(x + 1)\nf(int(input()))",
+    "child": "import subprocess\nprint(int(subprocess.run(['cat'], capture_output=True).stdout) + 1)",
+    "state": "import os\nassert not os.path.exists('x')\nprint(int(input()) + 1)",
+    "long": "print(int(input()) + 1)\nprint(' ' * 10**6)",
+}
+
+
+def test_a_script_reads_and_prints_as_it_would_alone():
+    right = passes_all([(program, [["41\n", "42"], ["-1", "0\n"]]) for program in SCRIPTS.values()])
+    assert not [name for name, passed in zip(SCRIPTS, right, strict=True) if not passed]
+
+
+def test_every_run_of_a_script_counts():
+    assert not passes(SCRIPTS["input"], [])  # nothing was asked
+    assert not passes(SCRIPTS["input"], [["41\n", "42"], ["-1", "1\n"]])
+    assert not passes(SCRIPTS["input"], [["41\n", "41"], ["-1", "0\n"]])
+
+
+WRONG_SCRIPTS = [
+    "print(42)\nraise ValueError",
+    "print(42)\nimport os, sys\nsys.stdout.flush()\nos._exit(3)",
+    "print(42)\nimport os, sys\nsys.stdout.flush()\nos.abort()",
+    "print('4', '2')",
+    "print(42, 42)",
+    "print('42' + ' ' * 10**7)",  # too long to be right
+    "import sys\nf = sys._getframe()\nwhile f: print(*f.f_locals.values()); f = f.f_back",  # 42 is not there
+    "print(42, file=__import__('sys').stderr)",
+    "print(",
+    "",
+]
+
+
+def test_a_script_that_fails_or_prints_anything_else_is_wrong():
+    right = passes_all([(program, [["", "42"]]) for program in WRONG_SCRIPTS])
+    assert not [program for program, passed in zip(WRONG_SCRIPTS, right, strict=True) if passed]
+
+
+@pytest.mark.slow
+def test_all_runs_of_a_script_share_the_time(monkeypatch):
+    monkeypatch.setattr(sandbox, "SECONDS", 1)
+    started = time.monotonic()
+    assert not passes("import time\ntime.sleep(0.3)\nprint(1)", [["", "1"]] * 1000)
+    assert time.monotonic() - started < 60  # and not 300 s
+
+
+# --- more of it -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("own_namespaces", [True, False])
+def test_a_stopped_guard_is_given_up(own_namespaces, monkeypatch, tmp_path):
+    if not own_namespaces:
+        copy = tmp_path / "sandbox.py"
+        copy.write_text(Path(sandbox.__file__).read_text().replace('hasattr(system, "unshare")', "False"))
+        monkeypatch.setattr(sandbox, "__file__", str(copy))
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sandbox, "SECONDS", 1)
+    assert not passes(GUARD.replace("SIGNAL", "19"), "")
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not namespaces(), reason="this system allows no namespaces")
+@pytest.mark.parametrize(
+    ("program", "tests"),
+    [
+        ("import os", "assert [x for x in os.listdir('/proc') if x.isdigit()] == ['1']"),
+        ("status = open('/proc/self/status').read()", "assert 'CapEff:\\t0000000000000000' in status"),
+        ("import os\ntry: os.write(os.open('/proc/self/uid_map', 1), b'0 0 1')\nexcept OSError: ok = 1", "ok"),
+        ("import ctypes", "assert ctypes.CDLL(None).unshare(0x10000000) != 0"),  # no namespace with privileges
+        ("import ctypes", "assert ctypes.CDLL(None).mount(b'x', b'.', b'tmpfs', 0, None) != 0"),
+        ("import os\ntry: os.setuid(0)\nexcept OSError: pass", "assert os.getuid() != 0"),
+        ("import os", "assert os.getsid(0) == os.getpid()"),
+        ("import ctypes\nx = ctypes.c_int()", "ctypes.CDLL(None).prctl(2, ctypes.byref(x))\nassert x.value == 9"),
+    ],
+)
+def test_in_namespaces_of_its_own_a_program_has_no_privileges(program, tests):
+    assert passes(program, tests)
+
+
+@pytest.mark.skipif(not namespaces(), reason="this system allows no namespaces")
+def test_shared_memory_ends_with_the_program():
+    segments = Path("/proc/sysvipc/shm")
+    before = segments.read_text()
+    assert passes("import ctypes", "assert ctypes.CDLL(None).shmget(0, 4096, 0o1666) >= 0")
+    assert segments.read_text() == before
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+FOLDERS = {
+    "deep": "for i in range(1500): os.mkdir('d'); os.chdir('d')",
+    "deep, long names": "for i in range(1100): os.mkdir('d' * 20); os.chdir('d' * 20)",
+    "deep, closed": (
+        "for i in range(50): os.mkdir('d'); os.chdir('d')\n"
+        "for i in range(50): os.chdir('..'); os.chmod('d', 0)\nos.chmod('.', 0)"
+    ),
+    "wide": "for i in range(500): open(str(i), 'w').close()",
+    "bushy": "for i in range(50): os.makedirs(f'{i}/a/b'); open(f'{i}/a/b/c', 'w').close()",
+    "odd": "os.mkfifo('f')\nos.symlink('/', 's')\nos.symlink('.', 't')\nopen(b'\\xff\\n', 'w').close()",
+    "link": "os.rmdir(os.environ['HOME'])\nos.symlink(VICTIM, os.environ['HOME'])",
+    "file": "os.rmdir(os.environ['HOME'])\nopen(os.environ['HOME'], 'w').close()",
+}
+
+
+LONG = [pytest.param(FOLDERS[name], marks=pytest.mark.slow, id=name) for name in ("wide", "bushy", "file", "deep")]
+SHORT = [
+    pytest.param(program, id=name) for name, program in FOLDERS.items() if program not in [x.values[0] for x in LONG]
+]
+
+
+@pytest.mark.parametrize("program", SHORT + LONG)
+def test_the_folder_is_gone_whatever_the_program_made_of_it(program, monkeypatch, tmp_path):
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o711)
+    (victim / "file").touch()
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    assert passes("import os\n" + program.replace("VICTIM", repr(str(victim))), "")
+    assert [path.name for path in tmp_path.iterdir()] == ["victim"]
+    assert victim.stat().st_mode & 0o777 == 0o711
+    assert [path.name for path in victim.iterdir()] == ["file"]
+
+
+def test_where_there_is_no_fork_programs_are_refused_in_a_line(monkeypatch):
+    monkeypatch.setattr(sandbox, "AVAILABLE", False)
+    with pytest.raises(ValueError, match="Linux"):
+        passes("", "")

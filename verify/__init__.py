@@ -1,6 +1,6 @@
 """verify: is this answer right? You may skip this folder if you trust a grader.
 
-extract_answer(completion, kind)                  the text of the answer, or None
+extract_answer(completion, kind, gold)            the text of the answer, or None; the gold helps to find a program
 is_correct(completion, answer, kind)              is it the gold answer?
 grade(completions, answers, kinds)                the same for a batch
 classes(answers, kind)                            which answers say the same? (for a vote)

@@ -11,97 +11,22 @@ import ast
 import json
 import operator
 import re
-import unicodedata
 import warnings
 from collections import Counter
 from fractions import Fraction
 
-LONGEST_ANSWER = 1000  # characters. The longest gold of MATH and GSM8K has 160; a longer text is no answer.
-
-
-# --- math: how people write numbers -----------------------------------------------------------------------------------
-
-# Symbols that people and models write, and what LaTeX writes for them; a command needs the space behind it.
-COMMANDS = "∞ \\infty|π \\pi|∅ \\emptyset|· \\cdot|× \\times|÷ \\div|≤ \\le|≥ \\ge|∪ \\cup|½ \\frac12|¼ \\frac14"
-SYMBOLS = str.maketrans(
-    {
-        **{command[0]: f"{command[2:]} " for command in COMMANDS.split("|")},
-        **{power: f"^{{{i}}}" for i, power in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-        **dict.fromkeys("°º", "^\\circ "),  # the degree sign, and the ordinal that is typed for it
-        **dict.fromkeys("\u2212\u2013", "-"),  # the minus sign, and the dash that is typed for it
-        "\u2044": "/",
-    }
-)
-
-
-def plain(answer: str) -> str:
-    """An answer in ASCII and LaTeX, without punctuation at its end."""
-    text = re.sub("√\\s*(\\w+|\\([^()]*\\))", r"\\sqrt{\1}", answer).translate(SYMBOLS)
-    # NFKC mends full-width digits. It comes after the powers, because it would turn a raised 2 into a plain one.
-    return re.sub(r"(?:\s|[.,;]|\\\\)+$", "", unicodedata.normalize("NFKC", text))
-
-
-NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)?(\.\d+)?")  # 12, 1,234, 1 234, .5
-FRACTION = re.compile(r"([-+]?)(?:\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d)|(\d+)/(\d+))")
-PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*percent\s*\}|percent)$")
-ORDINAL = r"\^\s*\{?\s*\\(?:text|mathrm|textrm)\s*\{(?:st|nd|rd|th)\}\s*\}?"  # the "th" of 12^{\text{th}}
-# What says nothing around a number: currency signs, small spaces, "th", a full stop.
-FILLING = re.compile(rf"\\text\{{\s*\\\$\s*\}}|\\[,!;: ]|^\\?\$\s*|\s*\\?\$$|{ORDINAL}|\.$")
-STYLED = re.compile(r"\\(?:text|textbf|mathrm|textrm|mathbf|mbox)\s*\{([^{}]*)\}|[$]")  # \text{No}: the No
-# Words behind a number: \text{cm}, dollars, km/h, cm^2 ...
-NAMED = (
-    r"(?:\\(?:text|mathrm|textrm|textbf|mbox)\s*\{[^{}]*\}|(?<=[\s~\d])(?:[a-zA-Z]{3,}|cm|mm|km|kg|ft|in|m|g|s|h))\.?"
-)
-UNIT = re.compile(rf"(?:(?:\s|~|\\[,;: ])*{NAMED}(?:\s*\^\s*\{{?[23]\}}?)?(?:/(?:[a-zA-Z]+(?:\^\{{?[23]\}}?)?))?)+$")
-# ... are its unit, unless they may change its value: "2 million", "5 squared", "5 \mathrm{i}".
-SHARES = "hundred|thousand|million|billion|trillion|dozen|percent|half|halves|thirds?|quarters?|score"
-NO_UNIT = re.compile(
-    rf"(?<![a-z])(?:{SHARES}|and|or|squared|cubed|plus|minus|times|over|factorial|base|mod|modulo|sqrt|pi|inf|[iexk!])(?![a-z])",
-    re.IGNORECASE,
-)
-
-
-def number(answer: str) -> Fraction | None:
-    """The exact value of a plain number or fraction (`-1,234.50`, `3/4`, `\\frac{3}{4}`, `\\$5`), else None."""
-    if len(answer) > LONGEST_ANSWER:
-        return None
-    text = FILLING.sub("", plain(answer).strip().replace("{,}", ","))
-    if len(text) > 100:  # Fraction of a million digits takes minutes
-        return None
-    if (match := FRACTION.fullmatch(text)) is not None:
-        top, bottom = (int(part) for part in match.groups()[1:] if part is not None)
-        return None if bottom == 0 else Fraction(top if match[1] != "-" else -top, bottom)
-    match = NUMBER.fullmatch(text)
-    if match is None or not (match[2] or match[3]):
-        return None
-    return Fraction(f"{match[1]}{re.sub('[, ]', '', match[2] or '0')}{match[3] or ''}")
-
-
-def values(answer: str) -> set[Fraction]:
-    """The numbers that an answer may mean, none if it is no number. 28 % is 0.28, or 28 where percent are asked for."""
-    if len(answer) > LONGEST_ANSWER:
-        return set()
-    percent = PERCENT.search(answer)
-    value = number(answer if percent is None else answer[: percent.start()])
-    if value is None:
-        return set()
-    return {value} if percent is None else {value, value / 100}
-
-
-def measured(answer: str) -> tuple[str, str]:
-    """(number, unit) of an answer: ("18", "dollar") of "18 dollars"; (answer, "") if it is no number with a unit."""
-    text = answer.strip().strip("*").strip()
-    unit = UNIT.search(text) if len(text) <= LONGEST_ANSWER else None
-    if unit is None or NO_UNIT.search(unit[0]) or not values(text[: unit.start()]):
-        return text, ""
-    # Units are compared by their letters: without powers, "square", and the s of a plural.
-    return text[: unit.start()], re.sub(r"square|cubic|sq\b|[^a-z/]|s\b", "", STYLED.sub(r"\1", unit[0]).lower())
-
+from verify.quantities import KNOWN, LONGEST_ANSWER, STYLED, factor, number, plain, quantity, tail, unit_of
 
 # --- math: equal? -----------------------------------------------------------------------------------------------------
 
 BASED = re.compile(r"(\w+?)_\{?(\d+)\}?")  # 1200_7: a number in base 7
+NAMED = re.compile(r"^[\s$]*[a-zA-Z](?:_\{?\w+\}?)?\s*=(?!.*=)", re.DOTALL)  # the x = of x = 5
 JUXTAPOSED = re.compile(r"\d\s*(?:\\q?quad|\$\$|\s)\s*\[?\d|\d[x_]\d|\\approx|\\sim\b")  # "2 \quad 3", "5 \approx 6"
+
+
+def juxtaposed(text: str) -> bool:
+    """Do two numbers stand side by side? Those of `\\frac 1 2` and `\\log_2 8` do not."""
+    return JUXTAPOSED.search(re.sub(r"\\[dtc]?frac\s*\d\s+\d|\\log_\d", "", text)) is not None
 
 
 def words(answer: str) -> str:
@@ -122,20 +47,31 @@ def math_equal(answer: str, gold: str) -> bool | None:
         return True
     if len(answer) > LONGEST_ANSWER:
         return False
-    (size, unit), (gold_size, gold_unit) = measured(answer), measured(gold)
-    a, b = values(size), values(gold_size)
-    if a and b:
-        if unit and gold_unit and not (unit.startswith(gold_unit) or gold_unit.startswith(unit)):
-            return False  # metres are not centimetres; but "m" may be metres or miles
-        return bool(a & b) and not (len(a) == len(b) == 2 and a != b)  # of two percentages, 1 % is not 100 %
-    if b and (part := UNIT.search(size)) and NO_UNIT.search(part[0]) and values(size[: part.start()]):
-        return False  # "18 and a half": math-verify would leave the words out
     if words(answer) == words(gold) != "":
         return True
+    if ("=" in answer) != ("=" in gold):
+        answer, gold = (NAMED.sub("", text) for text in (answer, gold))
+    (a, unit), (b, gold_unit) = quantity(answer), quantity(gold)
+    if a and b and None not in (unit, gold_unit):
+        names = {unit.removesuffix("?"), gold_unit.removesuffix("?")}
+        unsure = unit.endswith("?") or gold_unit.endswith("?")  # only what is the same is equal
+        if "?" in (unit, gold_unit) or (len(names) == 2 and (unsure or "" not in names)):
+            return False  # "18 and a half"; metres are not centimetres
+        return bool(a & b) and not (len(a) == len(b) == 2 and a != b)  # of two percentages, 1 % is not 100 %
+    if factor(answer) not in gold:
+        return False
+    ends = [tail(text) for text in (answer, gold)]  # math-verify leaves words out
+    if ends[0] and words(ends[0]) != words(ends[1]):
+        unit, gold_unit = map(unit_of, ends)
+        if unit is None or (gold_unit and unit != gold_unit):
+            return False
+    inside = [{KNOWN.get(word.strip()) for word in STYLED.findall(text)} - {None} for text in (answer, gold)]
+    if all(inside) and inside[0] != inside[1]:  # (5 \text{ cm}, 1)
+        return False
     based = [BASED.fullmatch(text.strip("$ ")) for text in (answer, gold)]
     if based[0]:  # math-verify does not see the base
         return based[1] is not None and based[0].groups() == based[1].groups()
-    if JUXTAPOSED.search(answer) and not JUXTAPOSED.search(gold):
+    if juxtaposed(answer) and not juxtaposed(gold):
         return False  # math-verify adds "2 \\quad 3" up, as a mixed number, and reads 5 in "5 \\approx 6"
     if letter(gold) and letter(answer):
         return letter(answer) == letter(gold)
@@ -151,11 +87,19 @@ def number_equal(answer: str, gold: str) -> bool:
 # --- choice, literal, countdown ---------------------------------------------------------------------------------------
 
 
+OTHER = re.compile(  # names an option behind the first: "or B", "/B", "and B" at the end, "(B)", "B) 12", "B. 12"
+    r"^\s*(?:or\b|and\b|nor\b|but\b|not\b|[/,&|;+]|-(?=\s*\(?[A-J]\b))|\b(?:or|and|not)\s+(?:option\s+)?\(?[A-J]\)?[\s.]*$"
+    r"|\([A-J]\)|(?<![\w-])[A-J](?:\)|[.:]\s+\w)"
+)
+
+
 def letter(answer: str) -> str | None:
     """The letter of an option, A to J: of `B`, `(B)`, `\\text{(B)}`, `B) 12`, `B. twelve`; else None."""
     text = STYLED.sub(r"\1", answer).strip()
-    match = re.fullmatch(r"\(?([A-J])(?:\)?|[).:]\s(.*)|\)(.*))\.?", text[:LONGEST_ANSWER], re.DOTALL)
-    if match is None or re.search(r"\b[A-J]\b", (match[2] or "") + (match[3] or "")):
+    if len(text) > LONGEST_ANSWER:
+        return None
+    match = re.fullmatch(r"\(?([A-J])(?:\)?|[).:]\s(.*)|\)(.*))\.?", text, re.DOTALL)
+    if match is None or OTHER.search((match[2] or "") + (match[3] or "")):
         return None  # whoever names two options has not chosen
     return match[1]
 
@@ -172,7 +116,9 @@ def literal(answer: str):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python warns of unknown escapes such as "\d"
         try:
-            return ast.literal_eval(STYLED.sub(r"\1", answer).strip(" \t\n`"))
+            # The style is that of the whole answer: inside of a text, a $ is a $.
+            text = re.sub(r"^[$\s`]*\\(?:text|texttt|mathtt|mathrm)\{(.*)\}[$\s`]*$", r"\1", answer, flags=re.DOTALL)
+            return ast.literal_eval(text.strip(" \t\n`$"))
         except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
             raise ValueError(f"not a value: {type(error).__name__}") from None
 
@@ -198,7 +144,9 @@ def literal_equal(answer: str, gold: str) -> bool:
         return False
 
 
-SIGNS = {"\\times": "*", "\\cdot": "*", "×": "*", "\\div": "/", "÷": "/", "\u2212": "-", "[": "(", "]": ")"}
+SIGNS = {"\\times": "*", "\\cdot": "*", "\\div": "/", "\\left": "", "\\right": "", "[": "(", "]": ")"}
+SIGNS |= dict.fromkeys("∗✕", "*")  # plain() knows the others
+SIGNS |= dict.fromkeys(["\\,", "\\;", "\\:", "\\!", "\\ ", "~"], " ")
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
@@ -210,8 +158,9 @@ def worked(node: ast.AST, used: list[int]) -> Fraction:
     if isinstance(node, ast.Constant) and type(node.value) is int:
         used.append(node.value)
         return Fraction(node.value)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -worked(node.operand, used)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        value = worked(node.operand, used)
+        return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         return OPERATORS[type(node.op)](worked(node.left, used), worked(node.right, used))
     raise ValueError(f"{type(node).__name__} has no place in a countdown")
@@ -223,8 +172,11 @@ def countdown_equal(answer: str, gold: str) -> bool:
     In a chain of equations, (1+3)*6 = 4*6 = 24, every side must make the target, and one must use the numbers.
     """
     puzzle = json.loads(gold)
-    text = re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))", answer[:LONGEST_ANSWER].strip(" $"))
-    text = re.sub(r"\\left|\\right", "", text)
+    if len(answer) > LONGEST_ANSWER:
+        return False
+    text, fractions = plain(answer.strip(" $")), 1
+    while fractions:  # from the inside
+        text, fractions = re.subn(r"\\[dtc]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"((\1)/(\2))", text)
     for sign, python in SIGNS.items():
         text = text.replace(sign, python)
     numbers = []  # one Counter for each side

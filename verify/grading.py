@@ -27,19 +27,26 @@ from verify.answers import (
     countdown_equal,
     literal_equal,
     math_equal,
-    measured,
     number_equal,
     search_equal,
-    values,
 )
+from verify.programs import program_of, with_tests
+from verify.quantities import values
 
 # --- what is the answer? --------------------------------------------------------------------------------------------
 
 # What may stand between two boxes that are one answer: $\\boxed{1}$ and $\\boxed{9}$
 BETWEEN = re.compile(r"(?:\s|\$|\\[\[\]()]|\\q?quad|\\[,;: ]|,|and|or|[a-zA-Z]\s?=|\\text\{\s*(?:and|or)\s*\}){0,40}")
 
+# "The answer is (B)": the letter, and the second group if another option is named with it ("A/B", "(A) or (B)"). The
+# letter must stand alone: not "A good one", not "D-glucose".
+ANNOUNCED = re.compile(
+    r"[aA]nswer(?: is|:)[\s*:$]{0,9}(?:option )?\(?([A-J])\b(?! [a-z]|[-'’]\w)"
+    r"([)*$]{0,9}[\s(]{0,9}(?:(?:[-/|&,;+\u2013\u2014]|n?or\b|and\b|\()[\s(*$]{0,9}(?:option )?[A-J]\b(?! [a-z])))?"
+)
 
-def extract_answer(completion: str, kind: str = "math") -> str | None:
+
+def extract_answer(completion: str, kind: str = "math", gold: str = "") -> str | None:
     """The text of the answer, or None if the completion gives none.
 
     It is the last `\\boxed{...}` whose braces balance, or the last few if only "and" or a comma stands between them.
@@ -47,20 +54,21 @@ def extract_answer(completion: str, kind: str = "math") -> str | None:
     nothing if a `<think>` stays open after it (one that the prompt opened is not seen). An empty box is no answer.
 
     A choice may also be announced ("the answer is (B)", as MMLU-Pro asks for), and a literal may stand between [ANSWER]
-    and [/ANSWER] (CRUXEval). A program is the last block between ``` marks, or the whole response if there is none. In
-    the search world the steps are the answer, if the response is nothing but steps.
+    and [/ANSWER] (CRUXEval). A program is a block between ``` marks, or the whole response if there is none; the gold,
+    if it is given, helps to choose the block (programs.py). In the search world the steps are the answer, if the
+    response is nothing but steps.
     """
     response = completion.rpartition("</think>")[2]
     if "<think>" in response:
         return None
     if kind == "code":
-        return program_of(response)
+        return program_of(response, gold)
     if kind == "search":
         return response if len(response) <= LONGEST_ANSWER and STEPS.fullmatch(response) else None
     answer = boxed(response)
     if answer is None and kind == "choice":
-        found = re.findall(r"[aA]nswer(?: is|:)[\s*:$]{0,9}(?:option )?\(?([A-J])\b(?! [a-z])", response)
-        return found[-1] if found else None
+        found = ANNOUNCED.findall(response)
+        return found[-1][0] if found and not found[-1][1] else None
     if answer is None and kind == "literal" and "[ANSWER]" in response:
         answer = response.rpartition("[ANSWER]")[2].partition("[/ANSWER]")[0]
     if answer is None and "####" in response:
@@ -99,57 +107,6 @@ def boxed(text: str) -> str | None:
     contents = [text[brace + 1 : end] for _, brace, end in parts]
     # Boxes that say the same thing twice are one.
     return contents[-1] if len(set(contents)) == 1 else ", ".join(contents)
-
-
-# --- programs ---------------------------------------------------------------------------------------------------------
-
-
-def program_of(response: str) -> str | None:
-    """The program in a response: its last block of code, or all of it if there is none.
-
-    A block that defines something goes before one that is only marked as Python, and that one before any other: what
-    follows the program is often its output or an example of its use.
-    """
-    blocks = re.findall(r"^```([^\n`]*)\n(.*?)(?:^```|\Z)", response, re.DOTALL | re.MULTILINE)  # (tag, code)
-    everything = [code for _, code in blocks]
-    python = [code for tag, code in blocks if "py" in tag.lower()]
-    defining = [code for code in everything if re.search(r"^(?:def|class) ", code, re.MULTILINE)]
-    best = defining or python or everything or [response]
-    return best[-1].strip("\n") or None
-
-
-def with_tests(answer: str, gold: str) -> tuple[str, str]:
-    """(program, tests) for sandbox.passes, from an extracted program and its gold. The gold is JSON, one of
-
-    {"tests": asserts}                                              MBPP
-    {"tests": asserts, "prompt": code, "entry_point": its name}     HumanEval: the prompt is the program's beginning
-    {"printed": [[what it reads, what it must print], ...]}         code_contests: compared word by word
-    """
-    problem = json.loads(gold)
-    if "printed" in problem:
-        return "", PRINTED.format(program=answer, cases=problem["printed"])
-    prompt, name = problem.get("prompt", ""), problem.get("entry_point", "")
-    if not prompt:
-        return answer, problem["tests"]
-    if re.search(rf"^(?:async )?def {re.escape(name)}\b", answer, re.MULTILINE):
-        # A whole function. The prompt goes before it, for its imports and helpers; `pass` completes the prompt's own.
-        return f"{prompt}\n    pass\n\n{answer}", problem["tests"]
-    # The body that the prompt lacks. It ends before the first line that is not indented.
-    return prompt + re.split(r"\n(?=[^\s])", answer)[0], problem["tests"]
-
-
-# Tests of a program that reads and prints: it runs once for each case, as a script, and may end itself by exit().
-PRINTED = """
-import io, sys
-for given, wanted in {cases!r}:
-    sys.stdin, sys.stdout = (io.TextIOWrapper(io.BytesIO(text.encode())) for text in (given, ""))
-    try:
-        exec(compile({program!r}, "program", "exec"), {{"__name__": "__main__"}})
-    except SystemExit:
-        pass
-    sys.stdout.flush()
-    assert sys.stdout.buffer.getvalue().decode().split() == wanted.split()
-"""
 
 
 # --- is it right? ---------------------------------------------------------------------------------------------------
@@ -207,7 +164,7 @@ def grade(
     completions: list[str], answers: list[str], kinds: list[str], allow_code_execution: bool = False
 ) -> list[bool]:
     """is_correct for each (completion, gold, kind), equal ones decided once. No completion makes it raise or hang."""
-    given = [extract_answer(text, kind) for text, kind in zip(completions, kinds, strict=True)]
+    given = [extract_answer(*asked) for asked in zip(completions, kinds, answers, strict=True)]
     asked = [(a, gold, kind) for a, gold, kind in zip(given, answers, kinds, strict=True) if a is not None]
     verdicts = iter(decide(asked, allow_code_execution))
     return [a is not None and next(verdicts) for a in given]
@@ -224,7 +181,7 @@ def classes(answers: list[str | None], kind: str = "math") -> list[int | None]:
         return [None if answer is None else different.index(answer) for answer in answers]
     readable = dict.fromkeys(different, True)
     if kind == "math":
-        hard = [answer for answer in different if not values(measured(answer)[0])]  # not decided by reading alone
+        hard = [answer for answer in different if not values(answer)]  # not decided by reading alone
         short = [answer for answer in hard if len(answer) <= LONGEST_ANSWER]
         readable.update(dict.fromkeys(hard, False))
         readable.update(zip(short, workers.ask_all([(answer, answer) for answer in short]), strict=True))
