@@ -229,12 +229,11 @@ def grade_rollouts(problems: list, rollouts, tokenizer, allow_code_execution: bo
     """Decode the completions, extract their answers and grade them against the answers of their problems, if known."""
     texts = tokenizer.batch_decode(rollouts.completions(), skip_special_tokens=True)
     of_row = [problem for problem in problems for _ in range(len(texts) // len(problems))]  # N
-    kinds = [problem.kind for problem in of_row]
-    golds = [problem.answer for problem in of_row]
+    kinds, golds = [problem.kind for problem in of_row], [problem.answer for problem in of_row]  # N each
     known = [row for row in zip(texts, golds, kinds, strict=True) if row[1] is not None]
     verdicts = iter(verify.grade(*map(list, zip(*known, strict=True)), allow_code_execution) if known else [])
     right = [None if gold is None else next(verdicts) for gold in golds]
-    answers = [verify.extract_answer(text, kind) for text, kind in zip(texts, kinds, strict=True)]
+    answers = [verify.extract_answer(t, kind, gold or "") for t, kind, gold in zip(texts, kinds, golds, strict=True)]
     return Graded(problems, rollouts, texts, answers, right)
 
 

@@ -193,7 +193,7 @@ def add_verdicts(
     verdicts = grade(texts, [p.answer for p in golds], [p.kind for p in golds], run_code)
     graded = []
     for record, gold, right in zip(records, golds, verdicts, strict=True):
-        verdict = {"answer": extract_answer(record["text"], gold.kind), "correct": right}
+        verdict = {"answer": extract_answer(record["text"], gold.kind, gold.answer), "correct": right}
         if valid:
             verdict["valid"] = right and valid(record["text"], gold.prompt)
         graded.append({**record, **verdict})

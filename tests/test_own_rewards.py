@@ -364,7 +364,7 @@ def test_a_share_of_a_file_is_held_out_for_the_study_and_for_later(arguments, ch
     [
         ("--eval-split 0.5 --model toy", "--eval-split 0.5: toy has a test split"),
         ("--eval-split 0.5 --data gsm8k --model x", "--eval-split 0.5: gsm8k has a test split"),
-        ("--eval-split 0.5 --eval-data toy", "leave one of them out"),
+        ("--eval-split 0.5 --eval-data toy --eval-samples 2", "leave one of them out"),
         ("--eval-split 0.0001", "holds out 0 of"),
         ("--eval-split 1", "some must be left"),
         ("--eval-split -1", "--eval-split -1"),
@@ -373,7 +373,7 @@ def test_a_share_of_a_file_is_held_out_for_the_study_and_for_later(arguments, ch
         ("--data-split test --model toy --data toy", "--data-split test: toy has no such choice"),
         ("--data-split test --data a/b@dev", "--data-split test"),
         ("--data-split ''", "--data-split: is empty"),
-        ("--eval-data ' '", "--eval-data: is empty"),
+        ("--eval-data ' ' --eval-samples 2", "--eval-data: is empty"),
         ("--data ''", "--data: is empty"),
     ],
 )
@@ -397,7 +397,7 @@ def test_prompts_that_are_chats_are_trained_on_and_compared_as_they_are(argument
     assert train.main([*arguments, *chats]) == 2
     assert "--model has no chat template" in capsys.readouterr().err
     chatty = [*arguments, "--model", str(tmp_path / "chatty"), *chats, "--eval-data", chats[1], "--eval-limit", "4"]
-    assert train.main([*chatty, "--template", "qwen-boxed"]) == 2
+    assert train.main([*chatty, "--template", "qwen-boxed", "--eval-samples", "2"]) == 2
     assert "give --template chat" in capsys.readouterr().err
     assert train.main([*chatty, "--eval-samples", "2"]) == 0
     assert [sample["completion"] for sample in logged(tmp_path / "run", "samples.jsonl")] == expected
