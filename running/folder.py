@@ -27,7 +27,9 @@ STATE, STATE_SUMS = "state.pt", "state.sha256"
 # What the files of a run are called, those of a saved model and of its tokenizer among them.
 OURS = ("config.json", SUMS, *LOGS, "state.*", "learning.png", "held-out.jsonl", "saving", "checkpoint-*")
 OURS += ("model*.safetensors*", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
-OURS += ("vocab.*", "merges.txt", "chat_template*", "spiece.model", "events.out.tfevents.*", "watched.txt")
+OURS += ("vocab.*", "merges.txt", "chat_template*", "spiece.model", ".tmp??????")
+# (.tmp: what a kill leaves of safetensors.) And what TensorBoard and the like write.
+OURS += ("events.out.tfevents.*", "watched.txt")
 
 
 def check_folder(
