@@ -1,0 +1,1 @@
+"""Doors to what the field runs on: trainers and engines. docs/doors.md says which is for whom."""
