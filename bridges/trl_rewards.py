@@ -1,4 +1,4 @@
-"""trl_rewards.py: the papers' rewards in TRL's GRPOTrainer, for those who train with TRL, accelerate, DeepSpeed or vLLM.
+"""trl_rewards.py: the papers' rewards in TRL's GRPOTrainer, and so with accelerate, DeepSpeed and vLLM.
 
     reward = Reward("self_certainty")
     trainer = trl.GRPOTrainer(model, reward, args=config, train_dataset=rows, processing_class=tokenizer)
@@ -14,34 +14,18 @@ ours more than a function:
 * A vote, and a flip of a whole prompt, need the whole group. With several processes TRL may cut a group between two of
   them. So the verdicts of all processes are gathered first, and each process returns its own part.
 
-Run as a program it trains a toy, or any model, by TRL with one of these rewards:
-
-    python -m bridges.trl_rewards --reward self_certainty
-    torchrun --nproc-per-node 2 -m bridges.trl_rewards --reward plurality
-
-(`accelerate launch` starts the processes of several GPUs. On a CPU it starts one, whatever it is told; torchrun starts
-all.) Needs `pip install trl`; written for TRL 1.16 and tested with it on a CPU, with one process and with two. Not
-tried: a GPU, vLLM, DeepSpeed, FSDP, PEFT. Under ZeRO 3 TRL's own helper gathers the weights; under FSDP they would have
-to be gathered here too.
+Needs `pip install trl`; written for TRL 1.16 and tested with it on a CPU, with one process and with two. Not tried: a
+GPU, vLLM, DeepSpeed, FSDP, PEFT. Under ZeRO 3 TRL's own helper gathers the weights; under FSDP they would have to be
+gathered here too. `python -m bridges.train_with_trl` is a program around it.
 """
-
-import os
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 import verify
-from data import TEMPLATES, Problem, load_problems
+from data import Problem
 from engine.head import annotate
 from generate import Rollouts, stream
 from rewards import Graded, flip, reward, sequence_mean
-from running import flags
-from running.files import BadInput
-from running.flags import flag
-from running.models import load_model, own_data
-from running.stopping import program
 
 NAMES = ("correct", "plurality", "self_certainty", "rpr", "format")
 PATTERN = {"divisor": 20.0, "repetition_kind": "distinct", "whole_words": False, "open_ended": False}  # as released
@@ -114,111 +98,3 @@ def as_rollouts(prompt_ids: list[list[int]], completion_ids: list[list[int]], de
     token_ids, mask, lengths = (x.to(device) for x in (token_ids, mask, lengths))
     none = torch.zeros(mask.shape, device=device)
     return Rollouts(token_ids, mask, lengths, none, none, none, torch.zeros_like(lengths, dtype=torch.bool))
-
-
-# --- a program that trains with it ----------------------------------------------------------------------------------
-
-
-@dataclass
-class Settings:
-    """The flags; the defaults are those of train.py for the toy. What is not here is TRL's default, or train.py's."""
-
-    model: str = flag("toy", "toy, a folder or a hub id")
-    data: str | None = flag(None, "gsm8k, math ... or a file; toys have their own")
-    template: str = flag("plain", "how a problem becomes a prompt", choices=tuple(TEMPLATES))
-    reward: str = flag("self_certainty", "what is paid for", choices=NAMES)
-    flip: float = flag(0.0, "probability that the answer key errs, a whole prompt at a time", least=0, most=1)
-    steps: int = flag(60, "of training", least=1)
-    prompts: int = flag(16, "problems a step, over all processes", least=1)
-    group: int = flag(16, "completions of each", least=2)
-    max_new_tokens: int = flag(80, "of one completion", least=1)
-    lr: float = flag(3e-4, "learning rate (real models: 1e-6)", above=0, most=1)
-    kl: float = flag(0.005, "weight of the KL penalty (Intuitor 0.005)", least=0)
-    seed: int = flag(0, "of every random draw", least=0)
-    out: str | None = flag(None, "folder for the trained model; default runs/trl-REWARD")
-
-
-def parse(argv: list[str] | None) -> Settings:
-    """The command line. Raises BadInput."""
-    settings = flags.parse(Settings, argv, "bridges.trl_rewards", "Train by TRL with the papers' rewards.")[0]
-    flags.check(settings)
-    settings.data = settings.data or own_data(settings.model)
-    settings.out = settings.out or f"runs/trl-{settings.reward}"
-    if settings.data is None:
-        raise BadInput(f"--model {settings.model}: needs --data: gsm8k, math, OWNER/NAME of the hub, or a file")
-    if settings.flip and settings.reward != "correct":
-        raise BadInput(
-            f"--flip: --reward {settings.reward} reads no answer key; leave it out, or give --reward correct"
-        )
-    if os.path.lexists(settings.out):
-        raise BadInput(f"--out {settings.out}: is there already; give another, or move it away")
-    return settings
-
-
-def train(settings: Settings) -> list[dict]:
-    """Train, write the model, and return what TRL logged, a dictionary for each step."""
-    try:
-        import trl
-    except ImportError:
-        raise BadInput("bridges.trl_rewards: needs TRL; pip install trl") from None
-    from datasets import Dataset
-
-    processes, rows = int(os.environ.get("WORLD_SIZE", 1)), settings.prompts * settings.group  # set by accelerate
-    if rows % processes:
-        raise BadInput(f"--prompts {settings.prompts}: {rows} completions do not share out among {processes} processes")
-    policy, tokenizer = load_model(settings.model, "cpu", torch.float32)  # the trainer moves it
-    problems = load_problems(settings.data, "train")
-    pay = Reward(settings.reward, problems[0].kind, settings.flip, seed=settings.seed)
-    config = trl.GRPOConfig(
-        settings.out,
-        max_steps=settings.steps,
-        num_generations=settings.group,
-        per_device_train_batch_size=rows // processes,  # one generation and one update a step
-        max_completion_length=settings.max_new_tokens,
-        learning_rate=settings.lr,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=5,
-        beta=settings.kl,
-        loss_type="grpo",
-        top_k=0,  # a model may bring another, and then the samples are not the policy's
-        use_cpu=not torch.cuda.is_available(),
-        bf16=torch.cuda.is_available(),
-        seed=settings.seed,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-    )
-    table = [{"prompt": prompt_of(problem, settings.template), "answer": problem.answer} for problem in problems]
-    columns = Dataset.from_list(table)
-    trainer = trl.GRPOTrainer(policy, pay, args=config, train_dataset=columns, processing_class=tokenizer)
-    pay.trainer = trainer
-    trainer.train()
-    trainer.save_model(settings.out)  # with the tokenizer: a folder for eval.py
-    return [row for row in trainer.state.log_history if "reward" in row]
-
-
-def prompt_of(problem: Problem, template: str) -> str | list[dict]:
-    """A problem as TRL takes it: a text, or messages for the tokenizer's chat template."""
-    pattern = TEMPLATES[template]
-    if problem.chat or isinstance(pattern, str):
-        return problem.given if problem.chat else pattern.replace("{problem}", problem.prompt)
-    return [{"role": role, "content": text.replace("{problem}", problem.prompt)} for role, text in pattern]
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 for bad input."""
-    try:
-        settings = parse(argv)
-        rows = train(settings)
-    except BadInput as error:
-        print(f"trl_rewards.py: {error}", file=sys.stderr)
-        return 2
-    if int(os.environ.get("RANK", 0)) == 0:
-        for name in ("reward", "accuracy", "completions/mean_length"):
-            print(f"{name}: {rows[0][name]:.3f} in the first step, {rows[-1][name]:.3f} in the last")
-        print(f"Compare both: python eval.py {settings.model} {Path(settings.out)} --data {settings.data}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(program(main, "nothing was saved"))

@@ -8,10 +8,10 @@ the parameters data_source, solution_str, ground_truth and extra_info, and that 
 reward_kwargs, and a dictionary with "score" as the result, are as in verl 0.4. (Later versions may have these settings
 under `reward.`; see `reward.custom_reward_function` there.)
 
-verl asks about one completion at a time, and tells neither its group nor its step. So plurality, which is a vote of the
-group, and self-certainty, which is the policy's, cannot be had here; Intuitor's own fork of verl takes self-certainty in
-the place of the advantage. And a flip falls alike in every epoch: a key with wrong answers, where `rewards.flip` and the
-paper draw anew in each step.
+verl asks about one completion at a time, and tells neither its group nor its step. So plurality, which is a vote of
+the group, and self-certainty, which is the policy's, cannot be had here; Intuitor's own fork of verl takes
+self-certainty in the place of the advantage. And a flip falls alike in every epoch: a key with wrong answers, where
+`rewards.flip` and the paper draw anew in each step.
 """
 
 import random

@@ -15,7 +15,7 @@ import torch
 from conftest import tiny_model
 
 import toy
-from bridges import trl_rewards
+from bridges import train_with_trl
 from bridges.trl_rewards import Reward
 
 ROOT = Path(__file__).parent.parent
@@ -142,12 +142,12 @@ def learning(base, tmp_path) -> list[str]:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_trl_learns_from_our_answer_key(learning, tmp_path, capsys):
     pytest.importorskip("trl", reason="TRL is not installed")
-    rows = trl_rewards.train(trl_rewards.parse(learning))
+    rows = train_with_trl.train(train_with_trl.parse(learning))
     rewards = [row["reward"] for row in rows]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.2, rewards
     assert [row["accuracy"] for row in rows] == pytest.approx(rewards)  # nothing is flipped
     assert (tmp_path / "trained" / "model.safetensors").is_file()
-    assert trl_rewards.main(learning) == 2  # what is there is never written over
+    assert train_with_trl.main(learning) == 2  # what is there is never written over
     assert "--out" in capsys.readouterr().err
 
 
@@ -155,7 +155,7 @@ def test_trl_learns_from_our_answer_key(learning, tmp_path, capsys):
 def test_trl_learns_with_two_processes(learning, tmp_path):
     """accelerate's own launcher starts a single process on CPUs, whatever it is told; torchrun starts two."""
     pytest.importorskip("trl", reason="TRL is not installed")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "bridges.trl_rewards"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "bridges.train_with_trl"]
     done = subprocess.run([*command, *learning], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     [(first, last)] = re.findall(r"reward: (\S+) in the first step, (\S+) in the last", done.stdout)  # of one process
