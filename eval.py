@@ -42,7 +42,7 @@ from running.flags import flag
 from running.folder import alone, read_config
 from running.models import own_data, resolve_device
 from running.stopping import program
-from study import analysis, entropy, folder, page, perplexity, report, samples, training
+from study import analysis, elsewhere, entropy, folder, page, perplexity, report, samples, training
 from study.pictures import PICTURES
 from study.records import Shape, is_text
 
@@ -93,6 +93,9 @@ class Settings:
     top_p: float = flag(1.0, "keep the likeliest tokens, up to this probability (paper: 0.95)", above=0, most=1)
     max_new_tokens: int | None = flag(None, "default toy 80, arithmetic 48, else 1,024; --recipe 16,384", least=1)
     seed: int = flag(0, "of all random numbers", least=0)
+    samples_file: list[str] | None = flag(
+        None, "samples that were drawn elsewhere, .jsonl[.gz]: study/elsewhere.py", nargs="+", metavar="FILE"
+    )
     match_entropy: bool = flag(False, "compare also at the temperature that gives the base's entropy", **SWITCH)
     # what is measured and kept besides
     perplexity: int = flag(16, "responses per problem to measure it on (paper: 16 or 32); 0: none", least=0, most=1024)
@@ -164,10 +167,15 @@ def check(settings: Settings) -> None:
         raise BadInput("MODEL teacher: in the report this name means the responses of --teacher; rename the folder")
     if len(set(settings.models)) < len(settings.models):
         raise BadInput("MODEL: the same model is named twice; name each once")
-    if settings.temperature == 0 and settings.samples > 1:
+    if settings.temperature == 0 and settings.samples > 1 and not settings.samples_file:
         raise BadInput("--temperature 0: n times the same completion; use --samples 1, or a temperature above 0")
     if settings.match_entropy and (len(settings.models) < 2 or settings.temperature == 0):
         raise BadInput("--match-entropy: needs a base, a trained model and a --temperature above 0")
+    for name in ("match_entropy", "regrade", "seed") if settings.samples_file else ():
+        if getattr(settings, name):
+            raise BadInput(f"{flags.shown(name)}: not with --samples-file, by which nothing is drawn; leave it out")
+    if settings.samples_file and sharded:
+        raise BadInput("--shard: not with --samples-file, by which nothing is drawn; leave it out")
     if settings.regrade and (settings.overwrite or sharded):
         raise BadInput("--regrade: keeps the samples as they are; leave out --overwrite and --shard")
     # Machines may share a folder: none may delete what others wrote, and each would search for the temperature.
@@ -191,12 +199,15 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     settings = fill_in(settings)
     check(settings)
     # Only a toy world's reasoning can be checked by a function, and only such a world has a teacher of its own.
-    world, out, n, number = toy.WORLDS.get(settings.data), Path(settings.out), settings.samples, settings.perplexity
+    world, out, number = toy.WORLDS.get(settings.data), Path(settings.out), settings.perplexity
     valid, solve = (world.valid, world.solve) if world else (None, None)
     device, dtype = resolve_device(settings.device, settings.dtype)
     problems = data.load_problems(settings.data, "test", settings.limit)
     data.check_code_execution(problems, settings.allow_code_execution)
-    teacher = perplexity.teacher_responses(problems, settings.teacher, number, solve)
+    teacher, given = perplexity.teacher_responses(problems, settings.teacher, number, solve), None
+    if settings.samples_file:  # samples that another engine drew: they say how many they are
+        settings, given = with_given(settings, problems)
+    n = settings.samples
     runs = training.runs_of(settings.models)
 
     # What the files below call, with the settings bound once: what samples look like; load a model by its name; grade.
@@ -207,9 +218,11 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     load = partial(samples.ready_model, problems=problems, sampling=sampling, device=device, dtype=dtype)
     grade = partial(samples.add_verdicts, problems=problems, run_code=settings.allow_code_execution, valid=valid)
 
-    described = open_study(settings, problems, shape, teacher, load, str(dtype).removeprefix("torch."), replace)
+    described = open_study(settings, problems, shape, teacher, load, str(dtype).removeprefix("torch."), replace, given)
     old = folder.old_report(out, number) if settings.regrade else None  # before anything is written
     load = partial(load, template=described["template"])  # every model gets the prompts that the base gets
+    if given:
+        load = partial(elsewhere.load_if_here, load)
 
     # The lines of the study: each model (the base first, with which the others are compared), and with --match-entropy
     # each trained one again, at the temperature at which its words vary as much as the base's.
@@ -219,11 +232,14 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
             samples.draw_missing(entries, shape, out, sampling, load, grade)
         entries += entropy.matched_entries(entries, out, sampling, None if settings.regrade else load)
 
-    # Sample what is missing. A part that is there is never sampled again: that is all there is to resuming.
+    # Sample what is missing, or take it from --samples-file. A part that is there is never sampled again: that is all
+    # there is to resuming.
     if settings.regrade:
         changed, total = samples.regrade(entries, shape, out, grade)
         print(f"Graded again: {changed} of {total} verdicts changed.")
-    if not samples.draw_missing(entries, shape, out, sampling, load, grade, settings.shard):
+    if given:
+        elsewhere.keep(given, entries, shape, out, grade)
+    elif not samples.draw_missing(entries, shape, out, sampling, load, grade, settings.shard):
         return None
 
     # Count, put the counts through passk.py, and ask the models how likely they find the responses.
@@ -237,6 +253,8 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
             shown = page.choose(shown)
         written = {label: tally.kept for label, tally in tallies.items()}
         content["perplexity"] = perplexity.perplexities(entries, written, teacher, load, number, shown)
+        if given:
+            content["perplexity"] += elsewhere.own_perplexities(written, number)
     if world:  # it knows what blind tries solve, and how hard a problem is
         prompts = [problem.prompt for problem in problems]
         content |= analysis.in_a_world(content, prompts, world.blind, world.chance, world.group)
@@ -245,25 +263,36 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     return content
 
 
+def with_given(settings: Settings, problems: list) -> tuple[Settings, elsewhere.Given]:
+    """The settings with the number of samples that --samples-file holds, and these samples. Raises BadInput."""
+    given = elsewhere.read(settings.samples_file, settings.models, problems, settings.max_new_tokens)
+    if settings.samples not in (Settings.samples, given.number):
+        raise BadInput(f"--samples {settings.samples}: {given.said} holds {given.number} of each problem; leave it out")
+    if settings.teacher and not elsewhere.is_here(settings.models[0]):
+        raise BadInput("--teacher: its responses are read by the base, which is not here; leave it out")
+    return dataclasses.replace(settings, samples=given.number, seed=None), given  # no seed draws them again
+
+
 def open_study(
-    settings: Settings, problems: list, shape: Shape, teacher: list[dict], load, dtype: str, replace: bool
+    settings: Settings, problems: list, shape: Shape, teacher: list[dict], load, dtype: str, replace: bool, given=None
 ) -> dict:
     """Make --out the folder of this study, or find that it is already: then it may only gain models.
 
-    Returns what describes the samples, the head of report.json; the template is decided here. Raises BadInput, before
-    anything is changed.
+    given: the samples of --samples-file. Returns what describes the samples, the head of report.json; the template is
+    decided here. Raises BadInput, before anything is changed.
     """
     out, models = Path(settings.out), ({}, {})
     if settings.regrade:  # needs no model: template and dtype are those that the samples were drawn with
         old = folder.finished_study(out)["settings"]
         template, dtype = old["template"], old["dtype"]
     else:  # loads every model once: a misspelt last name must not cost the first model's hours
-        given = [(row["problem"], row["text"]) for row in teacher if settings.teacher]
+        responses = [(row["problem"], row["text"]) for row in teacher if settings.teacher]
 
         def check_base(base: samples.Ready) -> None:
-            perplexity.check_fits(given, settings.teacher, base.policy, base.tokenizer, base.prompts)
+            perplexity.check_fits(responses, settings.teacher, base.policy, base.tokenizer, base.prompts)
 
-        template, *models = samples.try_models(settings.models, load, settings.template, check_base)
+        opened = partial(elsewhere.open_models, given) if given else samples.try_models
+        template, *models = opened(settings.models, load, settings.template, check_base)
     described = {name: getattr(settings, name) for name in analysis.DESCRIBED}
     described = {**described, "template": template, "dtype": dtype}
     identity = folder.identity(described, problems)

@@ -36,6 +36,7 @@ class Tally:
     entropy: float = 0.0  # nats, summed over all tokens
     tokens: int = 0
     answered: int = 0
+    unknown: set[str] = field(default_factory=set)  # of tokens, truncated and entropy: some sample came without it
 
 
 def count(
@@ -51,19 +52,21 @@ def count(
         if record["model"] not in tallies:  # of a model that this command does not name
             continue
         tally, i = tallies[record["model"]], record["problem"]
+        tally.unknown |= {name for name in ("tokens", "truncated", "entropy") if record[name] is None}
         # Longer responses weigh more: the entropy is a mean over tokens, not over samples.
-        tally.entropy += record["entropy"] * len(record["tokens"])
-        tally.tokens += len(record["tokens"])
+        length = len(record["tokens"] or ())
+        tally.entropy += (record["entropy"] or 0) * length
+        tally.tokens += length
         tally.answered += record["answer"] is not None
         # There is no vote on programs, and their texts would fill the memory.
         tally.answers[i].append(None if problems[i].kind == "code" else record["answer"])
         tally.right[i].append(record["correct"])
         new_right = record["correct"] and tally.counts["correct"][i] < RIGHT
         if record["sample"] < max(FIRST, first) or new_right:
-            tokens = np.array(record["tokens"], dtype=np.int32)  # a list takes ten times the memory
+            tokens = np.array(record["tokens"] or (), dtype=np.int32)  # a list takes ten times the memory
             tally.kept.append({**record, "tokens": tokens})
         for kind in kinds:
-            tally.counts[kind][i] += record[kind]
+            tally.counts[kind][i] += record[kind] or False
     for label, tally in tallies.items():
         if any(len(tally.right[i]) != n for i in range(len(problems))):
             raise BadInput(f"--out {out}: not all samples of {label} are there; sample again with --overwrite")
@@ -76,7 +79,7 @@ def analyse(
     """What the counts give: {"problems", "k", "models", "compared"}, by the entries' labels.
 
     The first entry is the base; every other one is compared with it. Curves are lists over k, intervals pairs of such
-    lists. With a single problem there are no intervals: they are over problems.
+    lists. With a single problem there are no intervals: they are over problems. None: the samples do not say it.
     """
     base, ks, P = entries[0].label, passk.powers_of_two(n), len(problems)
     kinds = [kind for kind in tallies[base].counts if kind != "truncated"]
@@ -84,7 +87,7 @@ def analyse(
         label: {kind: passk.problem_curves(n, tally.counts[kind], ks) for kind in kinds}
         for label, tally in tallies.items()
     }
-    base_entropy = max(tallies[base].entropy / tallies[base].tokens, 1e-9)  # nats a token
+    entropies = {label: mean_entropy(tally) for label, tally in tallies.items()}
     vote = all(problem.kind != "code" for problem in problems)
     models, compared = {}, {}
     for label, _, temperature in entries:
@@ -92,14 +95,16 @@ def analyse(
         models[label] = {
             "template": template,
             "temperature": temperature,
-            **{f"counts_{kind}": counts.tolist() for kind, counts in tally.counts.items()},
+            **{f"counts_{kind}": held.tolist() for kind, held in tally.counts.items() if kind not in tally.unknown},
             **curves_of_one(tally, curves[label], n),
             **({"majority_at_k": votes(tally, ks, P)} if vote else {}),
             "answered": tally.answered / (P * n),
-            "truncated": tally.counts["truncated"].sum() / (P * n),
-            "entropy": tally.entropy / tally.tokens,
-            "entropy_ratio": tally.entropy / tally.tokens / base_entropy,
-            "completion_tokens": tally.tokens / (P * n),
+            "truncated": None if "truncated" in tally.unknown else tally.counts["truncated"].sum() / (P * n),
+            "entropy": entropies[label],
+            "entropy_ratio": None
+            if None in (entropies[label], entropies[base])
+            else entropies[label] / max(entropies[base], 1e-9),
+            "completion_tokens": None if "tokens" in tally.unknown else tally.tokens / (P * n),
             "verdicts": checksum({"right": [tally.right[i] for i in range(P)]}),  # for --regrade
         }
         if label != base:
@@ -108,6 +113,11 @@ def analyse(
                 counts = tallies[base].counts[kind], tally.counts[kind]
                 compared[label] |= compare(kind, *counts, curves[base][kind], curves[label][kind], n, ks)
     return {"problems": P, "k": ks, "models": models, "compared": compared}
+
+
+def mean_entropy(tally: Tally) -> float | None:
+    """Nats a token; None where the samples were drawn elsewhere, and do not say it."""
+    return None if tally.unknown & {"tokens", "entropy"} else tally.entropy / tally.tokens
 
 
 def curves_of_one(tally: Tally, curves: dict[str, np.ndarray], n: int) -> dict:

@@ -175,7 +175,8 @@ def perplexities(
     """How likely is what every entry wrote, to the base and to the model that wrote it? And what the teacher wrote?
 
     entries: the study's, the base first; written: label -> its records, of which the first `number` of a problem count;
-    teacher: its responses, all of which count. Returns {"writer", "reader", "problems": {index: median perplexity},
+    teacher: its responses, all of which count; load: a model by its name, None for one that is not here. Records whose
+    tokens are not known are left out. Returns {"writer", "reader", "problems": {index: median perplexity},
     "right_logps": {index: median log p(Y | x) of the right responses, nats}} each. The records in `shown` are given
     "pieces", "logps" and "certainty": text and values of each token, by the model that wrote them.
     """
@@ -188,10 +189,13 @@ def perplexities(
     for reader in dict.fromkeys(models.values()):
         ready = None  # frees the model before the next is loaded
         ready = load(reader)
+        if ready is None:  # a mere name, of samples that were drawn elsewhere
+            continue
         for writer, records in written.items():
             if reader not in (base, models.get(writer)):
                 continue
             by_problem, right = defaultdict(list), defaultdict(list)
+            records = [record for record in records if len(record.get("tokens", "a text"))]
             pairs = [(ready.prompts[record["problem"]], response_tokens(record, ready.tokenizer)) for record in records]
             for i, logps, certainty in token_values(ready.policy, pairs):
                 record = records[i]

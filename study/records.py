@@ -58,7 +58,7 @@ class Shape(NamedTuple):
     problems: int
     number: int  # samples of each problem
     max_new_tokens: int
-    seed: int
+    seed: int | None  # None: drawn elsewhere, and then what is not known of a sample is None too
     chains: bool  # on the toy: every record says whether its chain of reasoning is valid
 
 
@@ -123,11 +123,12 @@ FIELDS = {
     "model": is_text,
     "problem": is_count,
     "sample": is_count,
-    "seed": lambda value: isinstance(value, list),
-    "tokens": are_tokens,
-    "truncated": lambda value: isinstance(value, bool),
+    # These four are None where a sample was drawn elsewhere, and nobody knows: see in_order.
+    "seed": lambda value: value is None or isinstance(value, list),
+    "tokens": lambda value: value is None or are_tokens(value),
+    "truncated": lambda value: value is None or isinstance(value, bool),
     # Nats, below log(vocabulary). Rounding can leave a certain token a little below 0. NaN fails every comparison.
-    "entropy": lambda value: type(value) in (int, float) and -0.1 < value < 100,
+    "entropy": lambda value: value is None or (type(value) in (int, float) and -0.1 < value < 100),
     "text": is_text,
     "answer": lambda value: value is None or is_text(value),
     "correct": lambda value: isinstance(value, bool),
@@ -148,11 +149,14 @@ def in_order(path: Path, shape: Shape, vocabularies: dict[str, int], first: int 
         i += first
         counts[label] += 1
         wrong, held = None, (record["problem"], record["sample"], record["seed"])
-        if held != (i, j, [shape.seed, i, j]) or i >= shape.problems:
+        unknown = [name for name in ("tokens", "truncated", "entropy") if record[name] is None]
+        if held != (i, j, None if shape.seed is None else [shape.seed, i, j]) or i >= shape.problems:
             wrong = f"problem {held[0]}, sample {held[1]}, seed {held[2]}, where problem {i}, sample {j} belongs"
-        elif len(record["tokens"]) > shape.max_new_tokens:
+        elif unknown and shape.seed is not None:
+            wrong = f"no {unknown[0]}"
+        elif len(record["tokens"] or ()) > shape.max_new_tokens:
             wrong = f"{len(record['tokens'])} tokens, more than --max-new-tokens"
-        elif max(record["tokens"]) >= vocabularies.get(model_of(label, vocabularies), 2**31):
+        elif max(record["tokens"] or (0,)) >= vocabularies.get(model_of(label, vocabularies), 2**31):
             wrong = f"token {max(record['tokens'])}, which the model does not have"
         elif shape.chains and "valid" not in record:
             wrong = "no valid"

@@ -244,12 +244,14 @@ def variety_table(content: dict) -> Table:
     forms |= {"answered": ".3f", "truncated": ".3f"}
     called = short_names(content["models"])
     rows = [
-        [called[model], *(f"{result[key]:{form}}" for key, form in forms.items())]
+        [called[model], *("-" if result[key] is None else f"{result[key]:{form}}" for key, form in forms.items())]
         for model, result in content["models"].items()
     ]
     which = "distribution at temperature 1" if content["temperature"] == 0 else "sampling distribution"
     notes = [f"Entropy of the {which}, nats per token; tokens of a completion; shares of the samples."]
     notes.append("Entropy ratio: to the base's. Where the temperature was chosen to make it 1, its error is seen here.")
+    if any("-" in row for row in rows):
+        notes.append("-: the samples were drawn elsewhere, and do not say it.")
     columns = ["", *(key.replace("_", " ") for key in forms)]
     words = ("entropy", "temperature", "answered", "truncated")
     return Table("How spread are the words?", notes, columns, rows, words=words)

@@ -98,6 +98,8 @@ def study_table(content: dict) -> Table:
     rows = [[name.replace("_", " "), written(value)] for name, value in named]
     models = ", ".join(content["models"])
     notes = [f"Models, the base first: {models}.", "Every model gets the same problems and the base's template."]
+    if content.get("seed", 0) is None:
+        notes = [notes[0], "The samples were drawn elsewhere: the settings are those that the command line told."]
     return Table("With which settings was it measured?", notes, ["", "value"], rows, words=("temperature", "template"))
 
 
