@@ -266,7 +266,7 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
 def with_given(settings: Settings, problems: list) -> tuple[Settings, elsewhere.Given]:
     """The settings with the number of samples that --samples-file holds, and these samples. Raises BadInput."""
     given = elsewhere.read(settings.samples_file, settings.models, problems, settings.max_new_tokens)
-    if settings.samples not in (Settings.samples, given.number):
+    if not settings.recipe and settings.samples not in (Settings.samples, given.number):  # a recipe brings its own
         raise BadInput(f"--samples {settings.samples}: {given.said} holds {given.number} of each problem; leave it out")
     if settings.teacher and not elsewhere.is_here(settings.models[0]):
         raise BadInput("--teacher: its responses are read by the base, which is not here; leave it out")

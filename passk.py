@@ -10,9 +10,12 @@ Incentivize Reasoning Capacity in LLMs Beyond the Base Model?" (2504.13837):
     sampling_efficiency_gap    base pass@256 - trained pass@1                                      section 4.3
     majority_at_k              what a vote of k samples would get                                  (for comparison)
 
+    python passk.py COUNTS.csv         pass@k of counts from anywhere: columns n, c and, if there are several, model
+
 Differs from the released evaluator, which pads a problem with too few samples; here that is an error.
 """
 
+import sys
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -248,3 +251,9 @@ def majority_at_k(answers, correct, ks, draws: int = 200, seed: int = 0) -> np.n
         winners = (votes == most[:, None]).sum(axis=1)
         wins.append(np.where((votes[:, 0] == most) & (most > 0), 1 / winners, 0).mean())
     return np.array(wins)
+
+
+if __name__ == "__main__":
+    from study.counts import main  # reads the file and prints; it calls what is above
+
+    sys.exit(main())

@@ -24,6 +24,7 @@ from passk import (
     resampled_means,
     sampling_efficiency_gap,
 )
+from study import counts as counts_file
 
 # An independent repetition of the paper's MATH-500 (Qwen2.5-7B and its SimpleRL-Zoo, n = 128, 500 problems) published
 # pass@k in percent, and how many problems were solved by both, the base only, the trained only, neither.
@@ -362,3 +363,50 @@ def test_a_vote_of_one_is_a_single_try_and_its_orders_are_seeded():
     assert (majority_at_k(answers, right, ks) == majority_at_k(answers, right, ks)).all()
     assert (majority_at_k(answers, right, ks) != majority_at_k(answers, right, ks, seed=1)).any()
     assert majority_at_k(answers, right, [10, 1], draws=5_000).tolist() == [found[2], found[0]]
+
+
+# --- python passk.py COUNTS.csv -------------------------------------------------------------------------------------
+
+
+def test_counts_of_a_file_become_curves(tmp_path, capsys):
+    """Of 4 samples 1, 3 and 0 are right: pass@2 is the mean of 1/2, 1 and 0. The other model's n is larger."""
+    file = tmp_path / "counts.csv"
+    file.write_text("model,problem,n,c\nbase,a,4,1\nbase,b,4,3\nbase,c,4,0\nlong,a,8,8\n")
+    assert counts_file.main([str(file)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[:2] == [["k=1", "k=2", "k=4"], ["base", "0.333", "0.500", "0.667"]]
+    assert rows[2][:2] == ["at", "least"] and 0 < float(rows[2][2]) < 1 / 3 < float(rows[3][2]) < 1
+    assert " ".join(rows[4]) == "3 problems, 4 samples each, 2 solved at least once"
+    assert rows[5:] == [
+        ["long", "1.000", "1.000", "1.000"],
+        ["1", "problem,", *"8 samples each, 1 solved at least once".split(" ")],
+    ]
+    file.write_text("n,c\n2,1\n4,2\n")
+    assert counts_file.main([str(file)]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()][:2] == [
+        ["k=1", "k=2"],
+        ["all", "0.500", "0.917"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "holds no row"),
+        ("n,right\n4,1\n", "line 2: no column c"),
+        ("n,c\n4,1\n4,5\n", "line 3: n 4, c 5"),
+        ("n,c\n4,\n", "line 2: n 4, c None"),
+        ("n,c\n4,1.0\n", "line 2: n 4, c 1.0"),
+        ("n,c\n0,0\n", "line 2: n 0, c 0"),
+        ("n,c\n99999999999,1\n", "line 2: n 99999999999"),
+        ("n,c\n4\n", "line 2: has 1 fields"),
+    ],
+)
+def test_a_file_of_counts_that_cannot_be_used_is_refused_in_one_line(tmp_path, capsys, text, said):
+    file = tmp_path / "counts.csv"
+    file.write_text(text)
+    assert counts_file.main([str(file)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"passk.py: COUNTS {file}") and said in line
+    assert counts_file.main([f"{file}.no"]) == 2
+    assert counts_file.main([]) == 2
