@@ -19,7 +19,7 @@ if __name__ == "__main__":
     model, name, template, number, file = sys.argv[1:]
     llm = LLM(model, seed=0)
     prompts = encode_prompts(load_problems(name, "test"), llm.get_tokenizer(), template, room=10**6)
-    # top_k: a model's own generation_config may bring one. No seed here: one for each request would be the same for all.
+    # top_k: a model may bring one of its own. No seed here: each prompt would get the same random numbers.
     sampling = SamplingParams(n=int(number), temperature=0.6, top_p=0.95, top_k=-1, max_tokens=16_384, logprobs=0)
     with open(file, "w", encoding="utf-8") as lines:
         for i, found in enumerate(llm.generate([{"prompt_token_ids": ids} for ids in prompts], sampling)):

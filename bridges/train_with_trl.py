@@ -73,7 +73,7 @@ def train(settings: Settings) -> list[dict]:
     if rows % processes:
         raise BadInput(f"--prompts {settings.prompts}: {rows} completions do not share out among {processes} processes")
     policy, tokenizer = load_model(settings.model, "cpu", torch.float32)  # the trainer moves it
-    problems = load_problems(settings.data, "train")
+    problems = load_problems(settings.data, "train", answers=settings.reward == "correct")
     pay = Reward(settings.reward, problems[0].kind, settings.flip, seed=settings.seed)
     config = trl.GRPOConfig(
         settings.out,
@@ -121,7 +121,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if int(os.environ.get("RANK", 0)) == 0:
         for name in ("reward", "accuracy", "completions/mean_length"):
-            print(f"{name}: {rows[0][name]:.3f} in the first step, {rows[-1][name]:.3f} in the last")
+            if name in rows[0]:  # no accuracy without answers
+                print(f"{name}: {rows[0][name]:.3f} in the first step, {rows[-1][name]:.3f} in the last")
         print(f"Compare both: python eval.py {settings.model} {Path(settings.out)} --data {settings.data}")
     return 0
 

@@ -36,7 +36,7 @@ class Reward:
 
     name: of NAMES. kind: of the answers, one of verify.CHECKERS. flip_probability, flip_unit, seed: of the noise of
     `correct`, as in rewards.flip. pattern: keywords of rewards.reasoning_pattern, for `rpr`. The data need a column
-    `answer` for `correct`; the others do without. Raises ValueError for an unknown name.
+    `answer` for `correct`; the others do without. Raises ValueError for an unknown name, and where answers are missing.
     """
 
     def __init__(self, name: str, kind: str = "math", flip_probability=0.0, flip_unit="prompt", seed=0, **pattern):
@@ -49,9 +49,11 @@ class Reward:
     def __call__(self, prompts, completions, completion_ids, trainer_state, answer=None, log_metric=None, **columns):
         """N numbers for N completions. prompts: texts, or lists of messages; completion_ids: with the end token."""
         texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]
-        kinds, golds = [self.kind] * len(texts), answer or [None] * len(texts)
-        right = verify.grade(texts, golds, kinds) if answer else golds
-        if answer and log_metric:
+        known = answer is not None and None not in answer
+        if self.__name__ == "correct" and not known:
+            raise ValueError("the reward correct needs a column answer with a value in each row")
+        right = verify.grade(texts, answer, [self.kind] * len(texts)) if known else [None] * len(texts)
+        if known and log_metric:
             log_metric("accuracy", sum(right) / len(right))  # by the true answers, whatever is rewarded
         if self.__name__ == "self_certainty":  # of each completion alone
             return self.self_certainty(prompts, completion_ids)

@@ -85,6 +85,15 @@ def test_a_group_that_is_cut_between_processes_is_paid_as_a_whole(accelerate, mo
         assert whole == [0, 1, 1, 0, 1, 1, 0, 0, 0, 0, 1, 1]
 
 
+def test_what_needs_no_answers_does_without_and_what_needs_them_says_so(accelerate):
+    texts = [BOX % 2, BOX % 3, BOX % 3]
+    assert paid(Reward("plurality", "number"), texts, 3, answers=[None, "2", None]) == [0, 1, 1]
+    with pytest.raises(ValueError, match="needs a column answer"):
+        paid(Reward("correct", "number"), texts, 3, answers=[None, "2", "2"])
+    with pytest.raises(ValueError, match="needs a column answer"):
+        paid(Reward("correct", "number"), texts, 3)
+
+
 def test_an_unknown_reward_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="choose from correct, plurality, self_certainty, rpr, format"):
         Reward("certainty")
@@ -149,6 +158,25 @@ def test_trl_learns_from_our_answer_key(learning, tmp_path, capsys):
     assert (tmp_path / "trained" / "model.safetensors").is_file()
     assert train_with_trl.main(learning) == 2  # what is there is never written over
     assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ("--model acme/one", "--model acme/one: needs --data"),
+        ("--flip 0.2 --reward plurality", "--flip: --reward plurality reads no answer key"),
+        ("--group 1", "--group 1: must be at least 2"),
+        ("--prompts 3 --group 5", "--prompts 3: 15 completions do not share out among 2 processes"),
+        ("", "pip install trl"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(tmp_path, monkeypatch, capsys, flags, said):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "trl", SimpleNamespace() if flags else None)  # None: it is not installed
+    assert train_with_trl.main([*flags.split(), "--out", str(tmp_path / "out")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -379,7 +379,7 @@ def test_counts_of_a_file_become_curves(tmp_path, capsys):
     assert " ".join(rows[4]) == "3 problems, 4 samples each, 2 solved at least once"
     assert rows[5:] == [
         ["long", "1.000", "1.000", "1.000"],
-        ["1", "problem,", *"8 samples each, 1 solved at least once".split(" ")],
+        ["1", "problem,", "8", "samples", "each,", "1", "solved", "at", "least", "once"],
     ]
     file.write_text("n,c\n2,1\n4,2\n")
     assert counts_file.main([str(file)]) == 0

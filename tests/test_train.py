@@ -25,6 +25,7 @@ import grpo
 import rewards
 import toy
 import train
+from bridges import train_with_trl
 from engine import head, memory
 from generate import generate, stream
 from running import stopping, toy_reward_model
@@ -784,11 +785,11 @@ def test_every_command_in_the_readme_and_docs_parses_and_every_metric_is_explain
     text = "\n".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
     programs = {"train.py": train, "eval.py": evaluation, "bench.py": bench, "distill.py": distill}
     programs |= {f"-m study.{module.__name__[6:]}": module for module in (certainty, compare, reproduce, seeds)}
+    programs |= {"-m bridges.train_with_trl": train_with_trl}
+    of_ours = r"train\.py|eval\.py|bench\.py|distill\.py|-m (?:study|bridges\.train)[\w.]+"
     commands = [
         (program, flags)
-        for program, flags in re.findall(
-            r"python (train\.py|eval\.py|bench\.py|distill\.py|-m study\.\w+)((?:[^\n`&|#]|\n    )*)", text
-        )
+        for program, flags in re.findall(rf"python ({of_ours})((?:[^\n`&|#]|\n    )*)", text)
         if "--help" not in flags
     ]
     assert {program for program, _ in commands} == set(programs)
@@ -806,7 +807,9 @@ def test_every_command_in_the_readme_and_docs_parses_and_every_metric_is_explain
         "--panel",
         "--no-deps",
     }  # the last one is pip's
-    for settings in (train.Settings, evaluation.Settings, bench.Settings, distill.Settings, reproduce.Settings):
+    known |= {"--nproc-per-node", "--tasks", "--log", "--output"}  # of torchrun and of lm_eval, up to an underscore
+    programs_with_settings = (train, evaluation, bench, distill, reproduce, train_with_trl)
+    for settings in (program.Settings for program in programs_with_settings):
         known |= {shown(f.name) for f in dataclasses.fields(settings)}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
     of_some_runs = ("groups_resampled", "value_loss", "explained_variance", "eval_accuracy", "eval_pass@16")
