@@ -83,7 +83,10 @@ class Settings:
         None, "toy, gsm8k, math500 ..., OWNER/NAME[:CONFIG][@SPLIT] of the hub or a file; default the base model's own"
     )
     limit: int | None = flag(
-        None, "problems, the first ones; default 180, with --recipe or if greedy all", least=1, most=MOST
+        None,
+        "problems, the first ones; default 180, with --recipe, --samples-file or if greedy all",
+        least=1,
+        most=MOST,
     )
     template: str | None = flag(None, "for all models; default qwen-boxed if the base has a chat template, else plain")
     # how samples are drawn
@@ -143,7 +146,8 @@ def fill_in(settings: Settings) -> Settings:
     name = settings.data or own_data(base) or read_config(Path(base)).get("minreason", {}).get("eval_data") or "toy"
     longest = 80 if name in toy.WORLDS else 48 if name == "arithmetic" else 16_384 if recipe else 1024
     small = name in toy.WORLDS  # too small to gain from bfloat16
-    whole = not small and (recipe or settings.temperature == 0)  # a greedy accuracy is compared with published ones
+    # A greedy accuracy is compared with published ones; a file brings as many problems as were asked.
+    whole = not small and (recipe or settings.temperature == 0 or settings.samples_file)
     return dataclasses.replace(
         settings,
         data=name,

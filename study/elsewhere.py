@@ -121,7 +121,9 @@ def read_file(file: str, owner: str | None, problems: list[Problem]) -> Iterator
         number = None if number is None or number >= len(problems) else number
         given = {name: row[name] for name in (*KNOWN, "logprobs") if row.get(name) is not None}
         if "logprobs" in given and not are_logprobs(given["logprobs"], given.get("tokens")):
-            raise BadInput(f"{place}: logprobs must be numbers up to 0, one for each token; mend or leave them out")
+            raise BadInput(
+                f"{place}: logprobs must be numbers from -700 to 0, one for each token; mend or leave them out"
+            )
         yield place, {**base, "problem": number, "sample": sample, "text": row.get("text"), **given}
 
 
@@ -135,11 +137,12 @@ def responses(row: dict, place: str) -> list[str]:
 
 
 def are_logprobs(values, tokens: list | None) -> bool:
-    """Log-probabilities, as many as tokens, if these are known. Rounding may leave a certain one a little above 0."""
+    """Log-probabilities, as many as tokens, if these are known. Rounding may leave a certain one a little above 0, and
+    below -700 exp overflows."""
     return (
         isinstance(values, list)
         and len(values) > 0
-        and all(type(value) in (int, float) and -math.inf < value < 0.01 for value in values)
+        and all(type(value) in (int, float) and -700 < value < 0.01 for value in values)
         and (tokens is None or len(tokens) == len(values))
     )
 

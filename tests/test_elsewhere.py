@@ -161,6 +161,7 @@ DAMAGE = {
     "entropy nan": ({"entropy": math.nan}, "line 3", "entropy"),
     "logprobs above 0": ({"logprobs": [0.5]}, "line 3", "logprobs"),
     "logprobs -inf": ({"logprobs": [-math.inf]}, "line 3", "logprobs"),
+    "logprobs huge": ({"logprobs": [-(10**400)]}, "line 3", "logprobs"),
     "fewer logprobs than tokens": ({"logprobs": [-1.0], "tokens": [1, 2]}, "line 3", "logprobs"),
     "multiple choice": ({"doc_id": 0, "doc": {}, "resps": [["-1.5", "False"], ["-2", "False"]]}, "line 3", "resps"),
     "likelihoods": ({"doc_id": 0, "doc": {}, "resps": [[["-1.5", "False"]]]}, "line 3", "resps"),
@@ -204,6 +205,15 @@ def test_flags_that_do_not_go_with_a_file_are_refused(tmp_path, capsys, flags, s
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
     assert not (tmp_path / "out").exists()
+
+
+def test_all_problems_are_studied_unless_told_otherwise():
+    def limit(**more):
+        return evaluation.fill_in(evaluation.Settings(models=["acme/base"], **more)).limit
+
+    assert limit(data="gsm8k", samples_file=["a.jsonl"]) is None
+    assert limit(data="gsm8k", samples_file=["a.jsonl"], limit=5) == 5
+    assert limit(data="toy", samples_file=["a.jsonl"]) == limit(data="gsm8k") == 180
 
 
 def test_tokens_that_the_model_does_not_have_are_refused_before_anything_is_written(base, tmp_path, capsys):
