@@ -108,7 +108,7 @@ def summaries(content: dict) -> dict[str, dict]:
             "gap": with_interval(base_curves[:, -1] - curves[:, 0]),
             "only_base": float(np.mean([len(one["base_only"]) for one in coverages])),
             "only_trained": float(np.mean([len(one["trained_only"]) for one in coverages])),
-            "entropy": float(np.mean([run["entropy"] for run in runs])),
+            "entropy": mean_of("entropy", runs),  # None: of samples from elsewhere that do not say it
             "seconds": mean_of("seconds", runs),
             "perplexity": mean_of("perplexity", runs),
         }
@@ -117,7 +117,7 @@ def summaries(content: dict) -> dict[str, dict]:
 
 def mean_of(key: str, runs: list[dict]) -> float | None:
     """The mean over the runs; None where one lacks it."""
-    return float(np.mean([run[key] for run in runs])) if all(key in run for run in runs) else None
+    return float(np.mean([run[key] for run in runs])) if all(run.get(key) is not None for run in runs) else None
 
 
 def with_interval(differences: np.ndarray) -> list[float]:
@@ -148,7 +148,8 @@ def table(content: dict, found: dict[str, dict]) -> str:
             ]
         else:
             row += ["", "", "", ""]
-        row += [f"{one['entropy']:.3f}", f"{one['seconds'] / first:.2f}" if one.get("seconds") and first else ""]
+        row.append("" if one["entropy"] is None else f"{one['entropy']:.3f}")
+        row.append(f"{one['seconds'] / first:.2f}" if one.get("seconds") and first else "")
         row.append(f"{one['perplexity']:.3f}" if one.get("perplexity") else "")
         rows.append(row)
     shown = [i for i in range(len(titles)) if not i or any(row[i] for row in rows)]  # no empty columns
