@@ -15,6 +15,7 @@ and ask
 
     python eval.py toy runs/toy-correct-seed0 --samples 256
     python eval.py Qwen/Qwen2.5-7B hkust-nlp/Qwen-2.5-7B-SimpleRL-Zoo --data math500 --recipe limit-of-rlvr
+    python eval.py acme/base acme/trained --data math500 --samples-file base.jsonl trained.jsonl    drawn elsewhere
 
 It writes into --out: report.html (open it), report.json (every number), passk.json (counts and curves),
 samples.jsonl.gz (every sample), study.json (what they were drawn with) and pictures. After a kill or on a full disk,
@@ -208,9 +209,8 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     device, dtype = resolve_device(settings.device, settings.dtype)
     problems = data.load_problems(settings.data, "test", settings.limit)
     data.check_code_execution(problems, settings.allow_code_execution)
-    teacher, given = perplexity.teacher_responses(problems, settings.teacher, number, solve), None
-    if settings.samples_file:  # samples that another engine drew: they say how many they are
-        settings, given = with_given(settings, problems)
+    teacher = perplexity.teacher_responses(problems, settings.teacher, number, solve)
+    settings, given = with_given(settings, problems)  # samples that another engine drew say how many they are
     n = settings.samples
     runs = training.runs_of(settings.models)
 
@@ -225,8 +225,7 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     described = open_study(settings, problems, shape, teacher, load, str(dtype).removeprefix("torch."), replace, given)
     old = folder.old_report(out, number) if settings.regrade else None  # before anything is written
     load = partial(load, template=described["template"])  # every model gets the prompts that the base gets
-    if given:
-        load = partial(elsewhere.load_if_here, load)
+    load = partial(elsewhere.load_if_here, load) if given else load
 
     # The lines of the study: each model (the base first, with which the others are compared), and with --match-entropy
     # each trained one again, at the temperature at which its words vary as much as the base's.
@@ -257,8 +256,7 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
             shown = page.choose(shown)
         written = {label: tally.kept for label, tally in tallies.items()}
         content["perplexity"] = perplexity.perplexities(entries, written, teacher, load, number, shown)
-        if given:
-            content["perplexity"] += elsewhere.own_perplexities(written, number)
+        content["perplexity"] += elsewhere.own_perplexities(written, number) if given else []
     if world:  # it knows what blind tries solve, and how hard a problem is
         prompts = [problem.prompt for problem in problems]
         content |= analysis.in_a_world(content, prompts, world.blind, world.chance, world.group)
@@ -267,8 +265,10 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     return content
 
 
-def with_given(settings: Settings, problems: list) -> tuple[Settings, elsewhere.Given]:
+def with_given(settings: Settings, problems: list) -> tuple[Settings, elsewhere.Given | None]:
     """The settings with the number of samples that --samples-file holds, and these samples. Raises BadInput."""
+    if not settings.samples_file:
+        return settings, None
     given = elsewhere.read(settings.samples_file, settings.models, problems, settings.max_new_tokens)
     if not settings.recipe and settings.samples not in (Settings.samples, given.number):  # a recipe brings its own
         raise BadInput(f"--samples {settings.samples}: {given.said} holds {given.number} of each problem; leave it out")
