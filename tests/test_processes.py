@@ -7,7 +7,9 @@ import pickle
 import shlex
 import signal
 import socket
+import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from running.files import BadInput
 from running.stopping import between_steps
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
+ROOT = Path(__file__).parent.parent
 PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13], [14, 15], [16]]
 TIMES = {"seconds_generate", "seconds_reward", "seconds_train", "tokens_per_second"}
 OWN = """
@@ -207,3 +210,59 @@ def test_a_single_process_exchanges_nothing(monkeypatch):
     assert processes.once(lambda: processes.size())() == 1
     assert values.tolist() == [1, 1]
     assert processes.leave() == 0
+
+
+# --- torchrun itself ------------------------------------------------------------------------------------------------
+
+
+def torchrun(flags: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--", "train.py"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, *shlex.split(flags)], cwd=ROOT, env=environment, start_new_session=True, **pipes)
+
+
+def workers(program: subprocess.Popen) -> dict[int, int]:
+    """The process ids of what torchrun has started, by their numbers."""
+    found = {}
+    for pid in Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split():
+        names = dict(x.split("=", 1) for x in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in x)
+        found[int(names["RANK"])] = int(pid)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes in /proc")
+@pytest.mark.parametrize("how", ["kill 0", "kill 1", "Ctrl-C", "SIGTERM to 1"])
+def test_where_one_ends_all_end_with_one_line_and_the_run_goes_on(given, tmp_path, how):
+    log = tmp_path / "run" / "metrics.jsonl"
+    program = torchrun(f"{given} --run {log.parent} --steps 100000 --save-every 2")
+    try:
+        while not log.exists() or len(log.read_text().splitlines()) < 5:
+            assert program.poll() is None
+            time.sleep(0.05)
+        if how == "Ctrl-C":
+            os.killpg(program.pid, signal.SIGINT)
+        else:
+            os.kill(workers(program)[int(how[-1])], signal.SIGKILL if "kill" in how else signal.SIGTERM)
+        began = time.monotonic()
+        said = program.communicate(timeout=60)[0].replace("\r", "\n")
+    finally:
+        if program.poll() is None:
+            os.killpg(program.pid, signal.SIGKILL)
+    assert time.monotonic() - began < 30
+    ours = [line.partition("train.py: ")[2] for line in said.splitlines() if "train.py: " in line]
+    assert len(ours) == 1
+    assert ("a process of this run ended" if "kill" in how else "nothing is lost") in ours[0]
+    assert f'{ROOT / "train.py"}", line' not in said  # no traceback of ours
+    done = len(log.read_text().splitlines())
+    second = torchrun(f"--run {log.parent} --resume --steps {done + 4}")
+    assert "In " in second.communicate(timeout=120)[0]
+    assert second.returncode == 0
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == list(range(done + 4))
+
+
+@pytest.mark.slow
+def test_bad_input_is_said_once(given, tmp_path):
+    said = torchrun(f"{given} --run {tmp_path / 'run'} --lr 0").communicate(timeout=60)[0]
+    assert said.count("train.py: --lr 0") == 1
