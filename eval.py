@@ -37,7 +37,7 @@ from pathlib import Path
 
 import data
 import toy
-from running import flags
+from running import flags, processes
 from running.files import BadInput
 from running.flags import flag
 from running.folder import alone, read_config
@@ -240,10 +240,11 @@ def run(settings: Settings, replace: bool = False) -> dict | None:
     if settings.regrade:
         changed, total = samples.regrade(entries, shape, out, grade)
         print(f"Graded again: {changed} of {total} verdicts changed.")
-    if given:
-        elsewhere.keep(given, entries, shape, out, grade)
-    elif not samples.draw_missing(entries, shape, out, sampling, load, grade, settings.shard):
-        return None
+    with processes.apart():  # with torchrun: a model is loaded by those who still have parts of it to sample
+        if given:
+            elsewhere.keep(given, entries, shape, out, grade)
+        elif not samples.draw_missing(entries, shape, out, sampling, load, grade, settings.shard):
+            return None
 
     # Count, put the counts through passk.py, and ask the models how likely they find the responses.
     tallies = analysis.count(entries, problems, n, out, number, valid is not None)
@@ -304,18 +305,32 @@ def open_study(
     return described
 
 
+def sample_together(settings: Settings) -> bool:
+    """With torchrun: sample what is missing, each process a shard of it. Returns whether this one goes on, alone."""
+    for name in ("regrade", "overwrite", "match_entropy", "samples_file"):
+        if getattr(settings, name):
+            raise BadInput(f"{flags.shown(name)}: not with torchrun; give it to python eval.py, before or after")
+    part, parts = settings.shard
+    run(dataclasses.replace(settings, shard=(part + parts * processes.rank(), parts * processes.size())))
+    processes.everyones(None)
+    return processes.leave() == 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
+    processes.join()  # of torchrun, if it runs this
     try:
         settings = parse(argv)
         # Shards may share a folder: each writes parts of its own.
         with nullcontext() if settings.shard[1] > 1 else alone(Path(settings.out), "--out"):
+            if processes.size() > 1 and not sample_together(settings):
+                return 0
             content = run(settings)
     except (BadInput, OSError) as error:
         said = str(error)
         if isinstance(error, OSError):  # such as a disk that is full where a model is made
             said = f"{error.filename or 'a file'}: {error.strerror or error}; mend that, then the same command goes on"
-        print(f"eval.py: {' '.join(said.splitlines())}", file=sys.stderr)  # a file's name can hold a line break
+        processes.say(f"eval.py: {' '.join(said.splitlines())}")  # a file's name can hold a line break
         return 2
     if content is None:
         part = "/".join(map(str, settings.shard))

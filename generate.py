@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import torch
 
 from engine.sampling import inverse_cdf_in_blocks, logits_of, nucleus
-from engine.slots import TokenRule, decode, put_together
+from engine.slots import TokenRule, decode, gathered, put_together
 from rewards import self_certainty
+from running import processes
 
 
 @dataclass
@@ -155,9 +156,10 @@ def generate(
     each of the N rows. eos_ids: any of them ends a completion. generator: a CPU generator (the same stream on every
     device); None takes torch's global one. Raises ValueError, also for a model that the engine cannot serve.
     """
-    sampling = max_new_tokens, temperature, top_p, eos_ids, generator, slots
-    rows = generate_rows(policy, prompts, rollouts_per_prompt, *sampling)
-    return Rollouts(**put_together(list(rows), prompts, rollouts_per_prompt))
+    part = processes.own(len(prompts) * rollouts_per_prompt)  # all rows; with torchrun a share of them
+    sampling = max_new_tokens, temperature, top_p, eos_ids, generator, slots, part
+    rows = list(generate_rows(policy, prompts, rollouts_per_prompt, *sampling))
+    return Rollouts(**put_together(gathered(rows, policy.device), prompts, rollouts_per_prompt))
 
 
 def generate_rows(
@@ -170,14 +172,16 @@ def generate_rows(
     eos_ids: tuple[int, ...] | list[int] = (),
     generator: torch.Generator | Callable | None = None,
     slots: int | None = None,
+    part: range | None = None,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Sample as `generate` does, at most `slots` rows at a time, and yield rows as they end.
 
     Yields dicts of k ended rows: owner [k] (row numbers), prompt_length [k], count [k], truncated [k], tokens
     [k, T + 1] and values [k, 3, T + 1] (log-probability, entropy, self-certainty), valid in the first `count` columns.
     generator: as in `generate`, or a function that gives rows random numbers of their own, (row numbers, T) ->
-    [rows, T] in [0, 1). The samples do not depend on `slots`, up to rounding. Until it has ended, the policy's
-    attention belongs to the engine, and the policy cannot be used for anything else.
+    [rows, T] in [0, 1). part: the rows to sample, default all. The samples do not depend on `slots` and `part`, up to
+    rounding. Until it has ended, the policy's attention belongs to the engine, and the policy cannot be used for
+    anything else.
     """
     rule = TokenRule(temperature, top_p, tuple(eos_ids), choose)
-    return decode(policy, prompts, rollouts_per_prompt, max_new_tokens, rule, generator, slots)
+    return decode(policy, prompts, rollouts_per_prompt, max_new_tokens, rule, generator, slots, part)

@@ -28,6 +28,7 @@ choice by name (`loss_weights`), because papers and their code differ in it. The
 import torch
 
 from engine.head import fits_one_block, head_logps, row_batches
+from running import processes
 
 
 def group_advantages(rewards: torch.Tensor, scale: str = "std", eps: float = 1e-4) -> torch.Tensor:
@@ -91,6 +92,7 @@ def log_probabilities(policy, rollouts, temperature: float, micro_tokens: int) -
     for batch, width in row_batches(rollouts, micro_tokens):
         part = rollouts.token_ids[batch, :width], rollouts.mask[batch, :width]
         logps[batch, :width] = token_logps(policy, *part, temperature)
+    processes.total(logps)
     return logps
 
 
@@ -228,7 +230,7 @@ def update(
     # Without a KL penalty a row of zero advantage has no gradient, so it needs no pass.
     learns = advantages.any(dim=1) | (ref_policy is not None)  # [N]
     rows = learns.nonzero()[:, 0]
-    batches = row_batches(rollouts, micro_tokens, rows)
+    batches = row_batches(rollouts, micro_tokens, rows)  # with torchrun this process's; the sums are the whole step's
     total = max(1, rollouts.mask[rows].sum().item())  # tokens
     old, reference, sampling_gap = {}, {}, 0.0  # log-probabilities by micro-batch, kept for later updates
     for update_number in range(updates_per_step):
@@ -257,12 +259,16 @@ def update(
             metrics["loss"] += loss.item()
             for name, value in part.items():
                 metrics[name] += value * share
-        metrics["grad_norm"] = optimizer_step(optimizer)
-    return {**metrics, "sampling_gap": sampling_gap if batches else None}
+        norm = optimizer_step(optimizer)
+    summed = processes.added({**metrics, "sampling_gap": sampling_gap if len(rows) else None})
+    return {**metrics, "grad_norm": norm, **summed}
 
 
 def optimizer_step(optimizer, max_norm: float = 1.0) -> float:
     """Clip the gradient to max_norm, take the step, forget the gradient. Returns the norm before clipping.
+
+    With torchrun it is first added up over the processes, as it adds up over micro-batches: the weights of the loss are
+    the whole step's.
 
     The optimiser is AdamW without weight decay (engine/masters.py); its step also updates a model in bfloat16.
     """
@@ -270,6 +276,7 @@ def optimizer_step(optimizer, max_norm: float = 1.0) -> float:
     for weight in trained:
         if weight.grad is None:  # no row had an advantage: Adam's momentum still moves the weights
             weight.grad = torch.zeros_like(weight)
+    processes.total(*(weight.grad for weight in trained))
     norm = torch.nn.utils.clip_grad_norm_(trained, max_norm).item()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -24,6 +24,7 @@ import torch
 
 from engine.head import row_batches
 from grpo import optimizer_step
+from running import processes
 
 
 class Critic(torch.nn.Module):
@@ -49,6 +50,7 @@ def values_of(critic: Critic, rollouts, micro_tokens: int) -> torch.Tensor:
     values = torch.zeros(rollouts.mask.shape, device=rollouts.mask.device)
     for batch, width in row_batches(rollouts, micro_tokens):
         values[batch, :width] = critic(rollouts.token_ids[batch, :width], rollouts.mask[batch, :width])
+    processes.total(values)
     return values
 
 
@@ -110,4 +112,4 @@ def update_critic(
         optimizer_step(optimizer)
     spread, left = (x[mask.bool()].var().item() for x in (returns, returns - old_values))
     explained = 1 - left / spread if spread > 1e-8 else None  # below it, returns differ by rounding
-    return {"value_loss": sum(losses) / updates, "explained_variance": explained}
+    return {**processes.added({"value_loss": sum(losses) / updates}), "explained_variance": explained}

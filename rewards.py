@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import torch
 
 import verify
+from running.processes import once
 from running.reward_models import reward_model_scores
 
 # --- Intuitor: the model's own certainty ----------------------------------------------------------------------------
@@ -231,7 +232,7 @@ def grade_rollouts(problems: list, rollouts, tokenizer, allow_code_execution: bo
     of_row = [problem for problem in problems for _ in range(len(texts) // len(problems))]  # N
     kinds, golds = [problem.kind for problem in of_row], [problem.answer for problem in of_row]  # N each
     known = [row for row in zip(texts, golds, kinds, strict=True) if row[1] is not None]
-    verdicts = iter(verify.grade(*map(list, zip(*known, strict=True)), allow_code_execution) if known else [])
+    verdicts = iter(once(verify.grade)(*map(list, zip(*known, strict=True)), allow_code_execution) if known else [])
     right = [None if gold is None else next(verdicts) for gold in golds]
     answers = [verify.extract_answer(t, kind, gold or "") for t, kind, gold in zip(texts, kinds, golds, strict=True)]
     return Graded(problems, rollouts, texts, answers, right)

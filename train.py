@@ -23,8 +23,10 @@ more). --resume goes on from state.pt.
 Every random draw is a function of the seed and the step alone. So a resumed run needs no saved generator, and on a CPU
 it is bit for bit the run that was never interrupted.
 
-Differs from the papers: nothing here is distributed, and there is one optimiser step per batch unless
---updates-per-step says more. Defaults suit the toy; the papers' own settings are in recipes.py.
+Several processes share a step: torchrun --nproc-per-node 2 -- train.py (running/processes.py). The update is the same.
+
+Differs from the papers: one optimiser step per batch unless --updates-per-step says more. Defaults suit the toy; the
+papers' own settings are in recipes.py.
 """
 
 import gc
@@ -52,7 +54,7 @@ from generate import Rollouts, generate, stream
 from grpo import kl, log_probabilities, token_mean, update
 from ppo import Critic, update_critic, values_of
 from rewards import REWARDS, Graded, flip, grade_rollouts, reward
-from running import models, own_rewards, watching
+from running import models, own_rewards, processes, watching
 from running.data_files import write_rows
 from running.dry_run import dry_run
 from running.export import export
@@ -524,6 +526,7 @@ def parse(argv: list[str] | None) -> tuple[Settings, set[str], set[str]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for bad input, which is said in one line, or 128 + a signal."""
+    processes.join()  # of torchrun, if it runs this
     try:
         settings, given, switches = parse(argv)
         complete(settings)
@@ -549,18 +552,20 @@ def main(argv: list[str] | None = None) -> int:
                 rows = train(settings, "resume" in switches, asked)
                 if signal := asked():  # while the model was being saved
                     raise Stopped(settings.steps, signal)
+            if processes.leave() > 0:
+                return 0
             if study_is_due(settings):
                 before_and_after(settings)
             else:
                 print(f"Not compared on held-out problems: python eval.py {settings.model} {settings.run} --data FILE")
     except BadInput as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        processes.say(f"train.py: {error}")
         return 2
     except Stopped as stopped:
-        on = f"python train.py --run {settings.run} --resume"
+        on = f"{processes.program()} train.py --run {settings.run} --resume"
         if ".py:" in settings.reward:  # code runs only if it is named
             on += f" --reward {settings.reward}"
-        print(f"train.py: stopped before step {stopped.step}, and nothing is lost; go on by {on}", file=sys.stderr)
+        processes.say(f"train.py: stopped before step {stopped.step}, and nothing is lost; go on by {on}")
         return stopped.code
     first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
     if first is not None and last is not None:

@@ -11,6 +11,7 @@ import torch
 
 from engine.sampling import float32_product
 from rewards import self_certainty
+from running import processes
 
 
 def block_size(device: torch.device) -> int:
@@ -133,14 +134,19 @@ def annotate(annotator, rollouts, micro_tokens: int) -> torch.Tensor:
     certainty = torch.zeros_like(rollouts.self_certainty)
     for batch, width in row_batches(rollouts, micro_tokens):
         certainty[batch, :width] = score(annotator, rollouts.token_ids[batch, :width], rollouts.mask[batch, :width])[1]
+    processes.total(certainty)
     return certainty
 
 
 def row_batches(rollouts, micro_tokens: int, rows: torch.Tensor | None = None) -> list[tuple[torch.Tensor, int]]:
-    """(numbers of rows, their width) of each micro-batch of generate.Rollouts. rows: the ones wanted; default all."""
+    """(numbers of rows, their width) of each micro-batch of generate.Rollouts. rows: the ones wanted; default all.
+
+    With torchrun only those of this process's share: what is computed from them is added up over the processes.
+    """
     lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
     if rows is None:
         rows = torch.arange(len(lengths), device=lengths.device)
+    rows = processes.share(rows, lengths[rows])
     parts = [rows[part] for part in micro_batches(lengths[rows], micro_tokens)]
     return [(part, int(lengths[part].max())) for part in parts]
 

@@ -18,6 +18,7 @@ from engine.head import block_size
 from engine.masters import trainable
 from engine.slots import PREFILL_TOKENS, Slots, TokenRule, attention_over_slots, can_record, release, rounded
 from generate import choose
+from running import processes
 from running.files import BadInput
 
 MARGIN = 0.9  # of the free memory, where rows are chosen by the plan
@@ -88,7 +89,7 @@ def free_memory(device: torch.device) -> float:
     limit, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))  # of a container
     if limit.exists() and limit.read_text().strip() != "max":
         free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return free
+    return free // processes.on_this_machine()
 
 
 def sampling_bytes(policy, device, rows: int, longest: int, token: int, temperature: float) -> tuple[int, int]:
@@ -124,7 +125,7 @@ def memory_plan(
     name.
     """
     device, longest = device or policy.device, longest_prompt + max_new_tokens
-    rows = min(rows or math.inf, prompts_per_step * rollouts_per_prompt)
+    rows = min(rows or math.inf, len(processes.own(prompts_per_step * rollouts_per_prompt)))
     token, activations = measured or (check_sampler(policy, longest), activation_bytes(policy))
     V, H = policy.get_output_embeddings().weight.shape
     slots, logits = sampling_bytes(policy, device, rows, longest, token, temperature)

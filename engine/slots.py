@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from transformers import AttentionInterface
 
 from engine.sampling import logits_of
+from running import processes
 
 STEPS_PER_CHECK = 16  # on CUDA: steps between two looks at who has ended, each of which stops the GPU
 PREFILL_TOKENS = 16_384  # most prompt tokens in one pass, with padding: it bounds the memory of a prefill
@@ -279,9 +280,16 @@ def can_record(device: torch.device) -> bool:
 
 @torch.inference_mode()  # no_grad would do; a decoding step of the toy takes 5 to 12 % less in inference mode
 def decode(
-    policy, prompts: list, group: int, max_new_tokens, sampling: TokenRule, generator, slots: int | None
+    policy,
+    prompts: list,
+    group: int,
+    max_new_tokens,
+    sampling: TokenRule,
+    generator,
+    slots: int | None,
+    part: range | None,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """generate.generate_rows: see there. group: rollouts of a prompt."""
+    """generate.generate_rows: see there. group: rollouts of a prompt. part: the rows to sample; None: all."""
     if not prompts or min(len(p) for p in prompts) == 0:
         raise ValueError("generate needs at least one prompt, and no empty one")
     N, limits = len(prompts) * group, torch.as_tensor(max_new_tokens)
@@ -292,18 +300,23 @@ def decode(
     limits = limits.expand(N)
     if sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
         raise ValueError("generate needs temperature >= 0 and 0 < top_p <= 1")
-    T, width, rows = int(limits.max()), max(len(p) for p in prompts), min(slots or N, N)
+    first, stop = (part.start, part.stop) if part is not None else (0, N)
+    if first == stop:
+        return
+    T, width, rows = int(limits.max()), max(len(p) for p in prompts), min(slots or N, stop - first)
     body, head = policy.base_model, policy.get_output_embeddings()
     recorded = can_record(head.weight.device)
-    held, first = Slots.for_policy(policy, rows, width + T, T, sampling), 0
+    held = Slots.for_policy(policy, rows, width + T, T, sampling)
+    if first and not callable(generator):
+        torch.rand(first, T, generator=generator)  # the random numbers of the rows before
     prompts_at_once = max(1, PREFILL_TOKENS // width)
     with attention_over_slots(policy):
-        while first < N or held.live:
+        while first < stop or held.live:
             free = rows - held.live
             if held.live == 0 or free >= max(1, rows // 16):  # a prefill is worth while for some rows
-                while first < N and held.live < rows:
+                while first < stop and held.live < rows:
                     last = (first // group + prompts_at_once) * group
-                    owners = torch.arange(first, min(first + rows - held.live, last, N))
+                    owners = torch.arange(first, min(first + rows - held.live, last, stop))
                     # Drawn in the order of the rows, a row's numbers do not depend on when it is admitted.
                     own = callable(generator)
                     uniform = generator(owners.tolist(), T) if own else torch.rand(len(owners), T, generator=generator)
@@ -318,6 +331,16 @@ def decode(
             if not recorded and held.live:
                 held.look_ahead(0, 1)
                 held.forward(body, held.live)
+
+
+def gathered(parts: list[dict], device: torch.device) -> list[dict]:
+    """The rows that `decode` has yielded, of all processes: with torchrun each has decoded its own."""
+    if processes.size() == 1:
+        return parts
+    kept = ("owner", "prompt_length", "count", "truncated", "tokens", "values") if parts else ()
+    mine = {name: torch.cat([part[name] for part in parts]).cpu() for name in kept}
+    found = [part for part in processes.everyones(mine) if part]
+    return [{name: tensor.to(device) for name, tensor in part.items()} for part in found]
 
 
 def put_together(parts: list[dict], prompts: list, group: int) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from running.files import BadInput, in_a_line, read_lines, replace_text
+from running.processes import once
 
 Rows = Iterator[tuple[str, dict]]
 
@@ -97,6 +98,7 @@ def parquet_rows(path: Path, flag: str) -> Rows:
         raise BadInput(f"{flag} {path}, behind row {number}: {in_a_line(error)}; write the file again") from None
 
 
+@once
 def write_rows(path: Path, rows: list[dict]) -> None:
     """Write rows as JSON lines; without any, nothing. What JSON does not know, such as a date, becomes a text."""
     if rows:

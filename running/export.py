@@ -13,6 +13,7 @@ import torch
 from running.files import BadInput, read_log, save_whole, writes_into
 from running.folder import read_config
 from running.models import load_model
+from running.processes import once
 
 ABOUT = {  # settings that the card tells in any case; the others where they are not the defaults
     "model": "base model",
@@ -26,6 +27,7 @@ ABOUT = {  # settings that the card tells in any case; the others where they are
 }
 
 
+@once
 def export(run: str, folder: str) -> None:
     """Write the model of a run into a new folder, which is there as a whole or not at all; auto: RUN-export. Raises
     BadInput."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from running.processes import once
+
 SUMS = "checksums.json"  # in the folder of a model: {name: checksum} of its files
 
 
@@ -53,6 +55,7 @@ def read_jsonl(path: Path, flag: str) -> Iterator[dict]:
     return (row for _, row in read_lines(path, flag))
 
 
+@once
 def append_log(path: Path, *rows: dict) -> None:
     """Add rows to a log of a run, and close it: a killed run has all of its lines but the last step's."""
     with open(path, "a", encoding="utf-8") as file:
@@ -134,6 +137,7 @@ def check_sums(folder: Path, flag: str, way_out: str) -> None:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
+@once
 def save_whole(folder: Path, model, tokenizer, texts: dict[str, str] | None = None, replace: bool = False) -> None:
     """Save both into a new folder, which is there as a whole, with checksums, or not at all. OSError if it is there.
 
@@ -155,6 +159,7 @@ def save_whole(folder: Path, model, tokenizer, texts: dict[str, str] | None = No
         raise
 
 
+@once
 def made_once(folder: str | Path, name: str, defined_by: list, sources: list[Path], make: Callable) -> Path:
     """The folder of a model. If it does not exist yet, `make()` gives (model, tokenizer) and both are saved there.
 

@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from running.files import SUMS, BadInput, replace_text
+from running.processes import once
 
 try:
     import fcntl
@@ -84,6 +85,7 @@ def alone(folder: Path, flag: str) -> Iterator[None]:
                 path.rmdir()
 
 
+@once
 def hold(descriptor: int | None, name: str) -> None:
     """Lock an open folder. name: its flag and itself, for BadInput if another process holds it."""
     try:
@@ -93,6 +95,7 @@ def hold(descriptor: int | None, name: str) -> None:
         raise BadInput(f"{name}: another process is at work in it; wait for its end, or give another") from None
 
 
+@once
 def empty_folder(run: Path) -> None:
     """Make the run folder, without what was in it. It stays the same folder: `alone` holds it.
 

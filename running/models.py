@@ -15,6 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 import data
 import toy
+from running import processes
 from running.files import SUMS, BadInput, check_sums
 from running.folder import config_is_whole, read_config
 from running.gguf_files import unpacked
@@ -28,6 +29,8 @@ def resolve_device(device: str, dtype: str) -> tuple[str, torch.dtype]:
     there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
     if device == "auto":
         device = next(name for name, is_there in there.items() if is_there())
+    if device == "cuda" and processes.size() > 1:
+        device = f"cuda:{processes.local_rank()}"
     if device not in (*there, *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
         raise BadInput(f"--device {device}: unknown; choose auto, cpu, mps, cuda or cuda:N")
     if device in there and not there[device]():

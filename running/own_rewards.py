@@ -33,6 +33,7 @@ import torch
 
 from running.data_files import kind_of_path
 from running.files import BadInput, in_a_line
+from running.processes import once
 
 FORM = re.compile(r"(.+\.py):([^\W\d]\w*)")  # FILE.py:FUNCTION
 OURS = ("prompts", "completions", "completion_ids", "trainer_state")  # the arguments that are no columns
@@ -104,6 +105,7 @@ def trouble(error: BaseException, path: Path) -> str:
     return f"{type(error).__name__}{where}: {in_a_line(error)}"
 
 
+@once
 def graded_by(name: str, function: Callable, columns: list[str], graded, trainer_state) -> torch.Tensor:
     """What the function pays, [B, G] float32. Raises BadInput where it fails or gives anything but N numbers."""
     of_row = [p for p in graded.problems for _ in range(len(graded.texts) // len(graded.problems))]  # N

@@ -16,6 +16,7 @@ import torch
 from engine.masters import write_back
 from running.files import SUMS, BadInput, checksum, replace_bytes, replace_text, write_sums
 from running.folder import LOGS, STATE, STATE_SUMS, read_config, write_config
+from running.processes import once
 
 AGAIN = "copy it again, or start again by --overwrite"  # the way out of a damaged state
 
@@ -36,6 +37,7 @@ def begun_with(policy, problems: list, prompts: list[list[int]]) -> dict[str, st
     return {"--model": fingerprint(policy), "--data": hashlib.sha256(texts).hexdigest()[:16]}
 
 
+@once
 def save_state(run: Path, steps: int, trained: list[tuple], begun: dict[str, str]) -> None:
     """What --resume needs, in one file that is replaced as a whole. trained: (model, optimiser) pairs; an optimiser
     holds the float32 weights too. begun: what `begun_with` gave."""
@@ -105,13 +107,20 @@ def load_state(run: Path, trained: list[tuple], steps: int, with_study: bool, be
             for weight, saved in zip(optimizer.param_groups[0]["params"], weights, strict=True):
                 weight.copy_(saved)
         write_back(model, optimizer)
-    replace_text(run / STATE_SUMS, checksum(run / STATE))  # after a kill there may be two
-    for name, (size, _) in state["logs"].items():
-        with open(run / name, "rb") as log:
-            replace_bytes(run / name, log.read(size))
+    cut_back(run, state["logs"])
     return state["steps"]
 
 
+@once
+def cut_back(run: Path, logs: dict[str, tuple]) -> None:
+    """Drop what came behind the state. logs: (size, checksum) by name."""
+    replace_text(run / STATE_SUMS, checksum(run / STATE))  # after a kill there may be two
+    for name, (size, _) in logs.items():
+        with open(run / name, "rb") as log:
+            replace_bytes(run / name, log.read(size))
+
+
+@once
 def save_model(run: Path, policy, adapted, optimizer, tokenizer, described: dict) -> None:
     """The trained model, in float32, as save_pretrained writes it, moved into the run folder when it is complete.
 
@@ -135,6 +144,7 @@ def save_model(run: Path, policy, adapted, optimizer, tokenizer, described: dict
     write_config(run, architecture, described)
 
 
+@once
 def forget_model(run: Path, described: dict) -> None:
     """Make the folder that of an unfinished run: config.json names no architecture, so that it loads as no model."""
     (run / SUMS).unlink(missing_ok=True)

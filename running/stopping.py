@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from running import processes
+
 
 class Stopped(Exception):
     """A run has been stopped by a signal, and its state is written."""
@@ -25,11 +27,16 @@ def between_steps() -> Iterator[Callable[[], int | None]]:
 
     A second signal does what it would have done without this: it ends the program in the middle of the step. Outside
     of the main thread Python allows no handlers, and nothing is changed.
+
+    Of several processes each may get a signal at another step, or none: to ask is to wait for all, and all are told the
+    same. They get Ctrl-C twice, from the terminal and from torchrun, which kills them 30 s later.
     """
     asked, before = [], {}
 
     def note(number, frame) -> None:
         asked.append(number)
+        if processes.size() > 1:
+            return
         signal.signal(number, before[number])
         tqdm.write("Stopping behind this step; once more to stop at once.", file=sys.stderr)
 
@@ -37,7 +44,7 @@ def between_steps() -> Iterator[Callable[[], int | None]]:
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, note)
     try:
-        yield lambda: asked[0] if asked else None
+        yield lambda: max(processes.everyones(asked[0] if asked else 0)) or None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -53,5 +60,8 @@ def program(main: Callable[[], int], go_on: str) -> int:
         signal.signal(signal.SIGTERM, stop)
         return main()
     except KeyboardInterrupt as stopped:
-        print(f"{Path(sys.argv[0]).name}: stopped; {go_on}", file=sys.stderr)
+        processes.say(f"{Path(sys.argv[0]).name}: stopped; {go_on}")
         return 128 + (stopped.args[0] if stopped.args else signal.SIGINT)
+    except processes.Ended:
+        processes.say(f"{Path(sys.argv[0]).name}: a process of this run ended; {go_on}")
+        return 1

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from running import processes
 from running.files import BadInput, replace_text
 
 TOOLS = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "trackio": "trackio"}
@@ -33,7 +34,7 @@ def start(name: str, run: Path, first: int, kept: dict) -> tuple[Callable[[dict]
     name: one of TOOLS, or none. The numbers have the names that they have there; a null is left out. Raises BadInput
     where the tool does not start.
     """
-    if name == "none":
+    if name == "none" or processes.rank() > 0:
         return lambda row: None, lambda: None
     package = tool(name)
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from data import Problem
 from running.files import BadInput
+from running.processes import once
 from study import page
 from study.pictures import PICTURES
 from study.records import PARTS, Shape, in_order, read_records, read_sealed, sealed, whole, writing
@@ -109,6 +110,7 @@ def finished_study(out: Path) -> dict:
     return study
 
 
+@once
 def open_folder(
     out: Path,
     wanted: dict,
@@ -183,6 +185,7 @@ def check_same_study(out: Path, wanted: dict, shape: Shape, fingerprints: dict[s
             raise BadInput(f"--out {out}: holds samples of {model} as it was before; {way_out}")
 
 
+@once
 def forget(out: Path) -> None:
     """Delete a study, and nothing else in its folder. Raises BadInput where it is not sure what is the study's."""
     check_places(out)

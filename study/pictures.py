@@ -16,6 +16,7 @@ import numpy as np
 from passk import BINS
 from running.files import replace_bytes
 from running.logs import parted, window
+from running.processes import once
 
 plt.switch_backend("Agg")  # pictures go into files; no screen is needed
 plt.rcParams["text.parse_math"] = False  # the name of a model may hold a dollar
@@ -241,6 +242,7 @@ PICTURES = {
 # --- a training run -------------------------------------------------------------------------------------------------
 
 
+@once
 def learning(rows: list[dict], path: Path) -> None:
     """A training run in four panels over its steps, while it trains and after. rows: those of metrics.jsonl.
 
