@@ -127,7 +127,8 @@ def parse(argv: list[str] | None) -> Settings:
 def check_names(settings: Settings) -> None:
     """Raise BadInput for a text that can be no name of anything, and for an --out that can be no folder."""
     for f in dataclasses.fields(settings):
-        name, value = f.metadata.get("metavar") or flags.shown(f.name), getattr(settings, f.name)
+        positional, value = f.metadata.get("positional"), getattr(settings, f.name)
+        name = f.metadata["metavar"] if positional else flags.shown(f.name)
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and not (text.strip() and is_text(text)):
                 raise BadInput(f"{name} {text!r}: is no name; give another, or leave it out")

@@ -807,7 +807,13 @@ def test_every_command_in_the_readme_and_docs_parses_and_every_metric_is_explain
         "--panel",
         "--no-deps",
     }  # the last one is pip's
-    known |= {"--nproc-per-node", "--tasks", "--log", "--output"}  # of torchrun and of lm_eval, up to an underscore
+    known |= {
+        "--nproc-per-node",
+        "--shutdown-timeout",
+        "--tasks",
+        "--log",
+        "--output",
+    }  # of torchrun and of lm_eval, up to an underscore
     programs_with_settings = (train, evaluation, bench, distill, reproduce, train_with_trl)
     for settings in (program.Settings for program in programs_with_settings):
         known |= {shown(f.name) for f in dataclasses.fields(settings)}
