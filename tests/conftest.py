@@ -4,6 +4,8 @@ GPT-2 has absolute positions: a wrong position shows at once. Qwen2 has rotary o
 invisible to it, so that a test on Qwen2 alone would pass on broken padding.
 """
 
+import gc
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
@@ -33,6 +35,11 @@ def tiny_model(kind: str, **changes):
         **changes,
     }
     return GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, initializer_range=0.3, **sizes)).eval()
+
+
+def pytest_collection_finish():
+    """Leave what is imported out of the searches for garbage: some test searches every few milliseconds."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter, config):
