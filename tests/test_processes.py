@@ -93,8 +93,10 @@ def given(base, tmp_path_factory) -> str:
     chains = [(p, a) for p, a in toy.make_problems("train", 400) if len(toy.steps(p)) == 1][:20]
     rows = [json.dumps({"problem": p, "answer": a}) + "\n" for p, a in chains]
     (folder / "problems.jsonl").write_text("".join(rows))
-    flags = f"--model {base} --data {folder / 'problems.jsonl'} --max-new-tokens 16 --lr 1e-4 --warmup 0 --eval-samples 0 --steps 1"
-    return f"{flags} --prompts-per-step 3 --rollouts-per-prompt 4 --micro-tokens 96 --updates-per-step 2"
+    flags = f"--model {base} --data {folder / 'problems.jsonl'} --max-new-tokens 16 --lr 5e-5 --warmup 0 --steps 1"
+    return (
+        f"{flags} --eval-samples 0 --prompts-per-step 3 --rollouts-per-prompt 4 --micro-tokens 96 --updates-per-step 2"
+    )
 
 
 def everything(given: str, folder: Path) -> dict:
@@ -145,7 +147,7 @@ def two(given, folder) -> list[dict]:
 def test_two_processes_take_the_steps_of_one(given, two, name, tmp_path):
     one = trained(tmp_path / "one", f"{given} --algorithm {name}")
     start = weights(given.split()[1])
-    assert (one["weights"] - start).abs().max() > 1e-4
+    assert (one["weights"] - start).abs().max() > 5e-5
     for found in two:
         assert (found["runs"][name]["weights"] - one["weights"]).abs().max() < 1e-6
     first, second = (found["runs"][name]["rows"] for found in two)
