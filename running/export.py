@@ -38,9 +38,8 @@ def export(run: str, folder: str) -> None:
     if folder.exists():
         raise BadInput(f"--export {folder}: is there already; give a new folder")
     policy, tokenizer = load_model(str(run), dtype=torch.bfloat16)
-    for name in ("minreason", "minreason_defaults", "minreason_checksum"):
-        if hasattr(policy.config, name):
-            delattr(policy.config, name)
+    for name in [name for name in vars(policy.config) if name.startswith("minreason")]:
+        delattr(policy.config, name)
     with writes_into(f"--export {folder}", "make room, or give another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         save_whole(folder, policy, tokenizer, {"README.md": model_card(run, config, folder.name)})

@@ -18,7 +18,7 @@ import toy
 import train
 from running import saving
 from running.files import BadInput, made_once, writes_into
-from running.folder import alone
+from running.folder import alone, write_config
 from running.models import load_model
 from running.reward_models import load_reward_model
 
@@ -427,7 +427,10 @@ def test_a_run_whose_numbers_leave_the_numbers_stops_and_keeps_its_state(run, ca
 
 
 def test_an_exported_model_loads_anywhere_in_bfloat16_with_a_card_and_without_our_paths(run, tmp_path, capsys):
-    folder = tmp_path / "shared"
+    folder, architecture = tmp_path / "shared", json.loads((run / "config.json").read_text())
+    code = {"minreason_code": {"mine.py:f": "0123"}}  # what a reward of one's own adds
+    write_config(run, {name: v for name, v in architecture.items() if name != "minreason_checksum"}, code)
+    (run / "checksums.json").unlink()
     assert train.main(f"--run {run} --export {folder}".split()) == 0
     model = AutoModelForCausalLM.from_pretrained(folder)
     trained = AutoModelForCausalLM.from_pretrained(run)
@@ -442,7 +445,7 @@ def test_an_exported_model_loads_anywhere_in_bfloat16_with_a_card_and_without_ou
     assert not {"state.pt", "metrics.jsonl"} & names
     for path in folder.iterdir():
         assert str(tmp_path).encode() not in path.read_bytes()
-        assert b"minreason_" not in path.read_bytes()
+        assert path.name == "README.md" or b"minreason" not in path.read_bytes()
     before = content_of(folder)
     refused(capsys, f"--run {run} --export {folder}", "--export", "there already")
     assert content_of(folder) == before
