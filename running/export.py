@@ -82,5 +82,5 @@ def figures(run: Path) -> list[str]:
     table = [["", *(f"pass@{k}" for k in content["k"])], ["---"] * (len(content["k"]) + 1)]
     for label, result in content["models"].items():
         table.append([f"`{public(label)}`", *(f"{value:.3f}" for value in result["pass_at_k_correct"])])
-    drawn = f"{content['samples']} samples of each, temperature {content['temperature']:g}"
+    drawn = f"{content['samples']} samples of each, temperature {content['temperature']:g}, in {content['dtype']}"
     return [f"{problems}, {drawn}:", "", *(f"| {' | '.join(row)} |" for row in table)]
