@@ -134,8 +134,15 @@ def hold_out(problems: list[Problem], share: float, seed: int) -> tuple[list[Pro
 
 
 def check_code_execution(problems: list[Problem], allowed: bool) -> None:
-    """Raise BadInput if grading these problems runs code that a model wrote, and the user has not allowed it."""
-    if not allowed and any(problem.kind == "code" for problem in problems):
+    """Raise BadInput if grading these problems runs code that a model wrote, and the user has not allowed it, or this
+    system cannot."""
+    if not any(problem.kind == "code" for problem in problems):
+        return
+    if not verify.sandbox.AVAILABLE:
+        raise BadInput(
+            "--data: its problems are graded by running what the model writes, which needs Linux or another Unix"
+        )
+    if not allowed:
         raise BadInput(
             "--data: its problems are graded by running what the model writes: read verify/sandbox.py, then give "
             "--allow-code-execution"

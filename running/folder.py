@@ -58,7 +58,7 @@ def check_folder(
             written |= set(json.loads((run / SUMS).read_text()))  # whatever a tokenizer may write
     for path in sorted(run.rglob("*")):
         if not any(fnmatch(path.name, name) for name in written):
-            raise BadInput(f"--overwrite: {path} is not a run's; move it away, or give another --run")
+            raise BadInput(f"--run {run}: {path} is not a run's, and --overwrite takes nothing else; move it away")
 
 
 @contextmanager

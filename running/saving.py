@@ -2,8 +2,8 @@
 
 state.pt holds the float32 weights and the optimiser, and says what it belongs to: the logs up to that step, the
 problems and the model that the run began with. A state that does not fit is refused: gone on with, it would end in
-other weights without a word. state.sha256 holds the checksum of state.pt, and while a new one takes its place also that
-of the new one.
+other weights without a word. state.sha256 holds the checksum of state.pt, and behind a kill also those of states that
+did not get to its place.
 """
 
 import hashlib
@@ -114,7 +114,6 @@ def load_state(run: Path, trained: list[tuple], steps: int, with_study: bool, be
 @once
 def cut_back(run: Path, logs: dict[str, tuple]) -> None:
     """Drop what came behind the state. logs: (size, checksum) by name."""
-    replace_text(run / STATE_SUMS, checksum(run / STATE))  # after a kill there may be two
     for name, (size, _) in logs.items():
         with open(run / name, "rb") as log:
             replace_bytes(run / name, log.read(size))

@@ -14,9 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import train
+from data import Problem, check_code_execution
 from engine import head, memory
 from running import models, timing
 from running.files import BadInput
+from verify import sandbox
 
 ROOT = Path(__file__).parent.parent
 
@@ -143,3 +145,12 @@ def test_free_memory_where_there_is_no_proc(monkeypatch):
     assert memory.free_memory(torch.device("cpu")) == float("inf")  # Windows: nothing is refused
     assert timing.peak_memory(lambda: None, "cpu") is None
     assert timing.peak_memory(lambda: None, "mps") is None
+
+
+def test_where_programs_cannot_be_run_problems_that_need_it_are_refused_at_once(monkeypatch):
+    problems = [Problem("add", "{}", "code")]
+    check_code_execution(problems, allowed=True)
+    monkeypatch.setattr(sandbox, "AVAILABLE", False)
+    check_code_execution([Problem("1+1", "2")], allowed=False)
+    with pytest.raises(BadInput, match="needs Linux"):
+        check_code_execution(problems, allowed=True)
