@@ -4,6 +4,7 @@
     python bench.py --model runs/toy-correct-seed0 --parts step      after training, when many groups are all right
     python bench.py --model qwen2.5-0.5b --prompts 8 --group 8 --new-tokens 64 --parts rollouts
     python bench.py --model qwen2.5-1.5b --parts head
+    python bench.py --gpu                                       all that is to be known of a GPU, in nine minutes
 
 Every line compares ways to do the same work, with the same model, in one process, in turn: A B A B ... What counts is
 the ratio of a pair, because a machine's speed drifts. The table gives the median ratio and its range.
@@ -12,7 +13,8 @@ the ratio of a pair, because a machine's speed drifts. The table gives the media
                row has the same number of tokens in all: on the toy, the mixed lengths that it sampled once.
     tail       a study whose lengths have a long tail (8 to 512, mean 64), in 128 slots that are refilled, against the
                same slots in batches, each of which waits for its longest row
-    step       a whole GRPO step against TRL's GRPOTrainer, if that is installed (toy only)
+    step       a whole GRPO step against TRL's GRPOTrainer, if that is installed (not of a size: it needs a tokenizer)
+    whole      a whole GRPO step of a size: seconds, and memory against the plan
     head       log-probabilities, self-certainty and their gradient against log_softmax of all logits: time and memory
     memory     what engine/memory.py says that training needs: all weights, and adapters with checkpointing
     agreement  samples, log-probabilities and gradients in bfloat16 against float32, and the memory plan against a step
@@ -42,23 +44,23 @@ from engine.memory import memory_plan
 from generate import generate, generate_rows, stream
 from grpo import group_advantages, update
 from rewards import grade_rollouts, self_certainty
-from running import agreement, flags
+from running import agreement, flags, gpu
 from running.cards import SIZES, config_of
 from running.files import BadInput, replace_text
 from running.flags import flag
-from running.models import add_lora, context_room, end_tokens, load_model, resolve_device
+from running.models import add_lora, context_room, end_tokens, frozen_copy, load_model, resolve_device
 from running.rivals import transformers_generate, trl_steps, trl_version
 from running.roofline import shares_of_the_limits
 from running.timing import compare, in_turn, peak_memory, seconds, table
 
-PARTS = ("rollouts", "tail", "step", "head", "agreement", "limits", "memory")  # the last one puts adapters in
+PARTS = ("rollouts", "tail", "step", "whole", "head", "agreement", "limits", "memory")  # the last one puts adapters in
 
 
 @dataclass
 class Settings:
     """What is measured. Each field is a flag of the same name."""
 
-    model: str = flag("toy", f"toy, a run folder of it, {', '.join(SIZES)}")
+    model: str = flag("toy", f"toy, smollm2-warm, a run folder of them, {', '.join(SIZES)}")
     parts: list[str] | None = flag(
         None, f"of {' '.join(PARTS)}; default rollouts tail step; sizes: rollouts", nargs="+"
     )
@@ -66,11 +68,14 @@ class Settings:
     group: int = flag(16, "G", least=1)
     prompt_tokens: int = flag(256, "of the longest prompt of a size", least=1)
     new_tokens: int = flag(80, "of the longest completion", least=1)
+    rows: int | None = flag(None, "sampled at once in part whole; default all", least=1)
     head_tokens: int = flag(4096, "for the head", least=1)
     micro_tokens: int | None = flag(None, "in a training pass; default 1024 on a CPU, else 8192", least=1)
     repeats: int = flag(5, "counted runs of each way", least=1)
     device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
     dtype: str = flag("auto", "float32 or bfloat16; bfloat16 on CUDA")
+    skip_static: bool = flag(False, "leave model.generate with a static cache out, which it compiles for minutes")
+    gpu: bool = flag(False, "run the commands of running/gpu.py; without a GPU, with small sizes")
     out: str | None = flag(None, "file for every time taken; default results/bench-MODEL-DEVICE-PARTS.json")
 
 
@@ -84,12 +89,19 @@ def make_model(name: str, device: str, dtype: torch.dtype, head_alone: bool):
         return transformers.Qwen2ForCausalLM(config).to(dtype).eval(), None
 
 
+def make_problems(policy, tokenizer, prompts: int, new_tokens: int, repeat: int = 0) -> tuple[list, list[list[int]]]:
+    """Problems, others in each repeat, and their prompts: of the toy, or for a large vocabulary of arithmetic."""
+    name = "toy" if policy.config.vocab_size < 1000 else "arithmetic"
+    problems = data.load_problems(name, "train")
+    problems = [problems[(repeat * prompts + i) % len(problems)] for i in range(prompts)]
+    room = context_room(policy, new_tokens)
+    return problems, data.encode_prompts(problems, tokenizer, data.TEMPLATE_OF.get(name, "plain"), room)
+
+
 def make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens, repeat: int = 0) -> list[list[int]]:
-    """Prompts, others in each repeat: of the toy, or of random tokens, up to prompt_tokens long."""
+    """Prompts, others in each repeat: of problems, or of random tokens, up to prompt_tokens long."""
     if tokenizer is not None:
-        problems = data.load_problems("toy", "train")
-        problems = [problems[(repeat * prompts + i) % len(problems)] for i in range(prompts)]
-        return data.encode_prompts(problems, tokenizer, "plain", context_room(policy, new_tokens))
+        return make_problems(policy, tokenizer, prompts, new_tokens, repeat)[1]
     generator = stream("prompts", repeat)
     lengths = torch.randint(prompt_tokens * 3 // 4, prompt_tokens + 1, (prompts,), generator=generator).tolist()
     return [torch.randint(policy.config.vocab_size, (length,), generator=generator).tolist() for length in lengths]
@@ -98,7 +110,9 @@ def make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens, repeat: 
 # --- the parts: each takes the flags that it names --------------------------------------------------------------------
 
 
-def bench_rollouts(policy, tokenizer, *, prompts, group, prompt_tokens, new_tokens, repeats, device) -> dict:
+def bench_rollouts(
+    policy, tokenizer, *, prompts, group, prompt_tokens, new_tokens, repeats, skip_static, device
+) -> dict:
     """generate() against model.generate(), every row with the same number of tokens."""
     works = []  # prompts and lengths of each repeat
     for repeat in range(repeats + 1):
@@ -116,8 +130,9 @@ def bench_rollouts(policy, tokenizer, *, prompts, group, prompt_tokens, new_toke
     def theirs(repeat: int, cache: str | None = None) -> None:
         transformers_generate(policy, works[repeat][0], group, works[repeat][1], cache, device)
 
-    static = partial(theirs, cache="static")
-    ways = {"generate.py": ours, "model.generate": theirs, "model.generate, static cache": static}
+    ways = {"generate.py": ours, "model.generate": theirs}
+    if not skip_static:
+        ways["model.generate, static cache"] = partial(theirs, cache="static")
     results = in_turn(ways, repeats, device)
     tokens, longest = ([how(counts) for _, counts in works[1:]] for how in (sum, max))
     for result in results.values():
@@ -150,11 +165,10 @@ def bench_step(policy, tokenizer, *, prompts, group, new_tokens, micro_tokens, r
     The learning rate is 0 in both, so that every step is alike.
     """
     if tokenizer is None:
-        return {"skipped": "needs the toy: a size has no tokenizer"}
+        return {"skipped": "a size has no tokenizer"}
     if (version := trl_version()) is None:
         return {"skipped": "TRL is not installed: pip install trl"}
-    problems = data.load_problems("toy", "train", prompts)
-    batch = data.encode_prompts(problems, tokenizer, "plain", context_room(policy, new_tokens))
+    problems, batch = make_problems(policy, tokenizer, prompts, new_tokens)
     our_policy, ends, numbers = copy.deepcopy(policy), end_tokens(policy, tokenizer), itertools.count()
     optimizer = adamw(our_policy, lr=0.0)
 
@@ -173,6 +187,39 @@ def bench_step(policy, tokenizer, *, prompts, group, new_tokens, micro_tokens, r
 
     trl_steps(policy, tokenizer, problems, batch, group, new_tokens, repeats + 2, device, in_turn_with)
     return {"prompts": prompts, "group": group, "ways": compare({name: taken[2:] for name, taken in times.items()})}
+
+
+def bench_whole(
+    policy, tokenizer, *, prompts, group, prompt_tokens, new_tokens, rows, micro_tokens, repeats, device
+) -> dict:
+    """A GRPO step by self-certainty with a KL penalty: completions of a quarter of new_tokens to all of them."""
+    batch, N = make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens), prompts * group
+    counts = torch.randint(max(1, new_tokens // 4), new_tokens + 1, (N,), generator=stream("lengths")).tolist()
+    numbers = {"prompts_per_step": prompts, "rollouts_per_prompt": group, "max_new_tokens": new_tokens, "rows": rows}
+    numbers |= {"micro_tokens": micro_tokens, "temperature": 1.0, "reference": True, "gradient_checkpointing": False}
+    plan, times = memory_plan(policy, max(map(len, batch)), **numbers), {"generate": [], "update": []}
+
+    def work() -> None:
+        ref_policy, optimizer, made = frozen_copy(policy), adamw(policy, lr=0.0), {}
+
+        def sampled(number: int) -> None:
+            made["rollouts"] = generate(policy, batch, group, counts, generator=stream(number), slots=rows)
+
+        def learnt() -> None:
+            held = made["rollouts"]
+            rewards = (held.self_certainty.sum(dim=1) / held.mask.sum(dim=1)).view(prompts, group)
+            arguments = policy, ref_policy, optimizer, held, group_advantages(rewards)
+            made["metrics"] = update(*arguments, kl_weight=0.005, micro_tokens=micro_tokens)
+
+        for number in range(repeats):
+            times["generate"].append(seconds(partial(sampled, number), device))
+            times["update"].append(seconds(learnt, device))
+        found["sampling_gap"] = made["metrics"]["sampling_gap"]
+
+    found = {"rows": N, "tokens": sum(counts)}
+    held = peak_memory(work, device)
+    found |= {"seconds": times, "planned_bytes": sum(plan.values())}
+    return found | {"peak_bytes": None if held is None else held + plan["weights"]}
 
 
 def bench_head(policy, tokenizer, *, head_tokens, repeats, device) -> dict:
@@ -261,6 +308,7 @@ BENCHES = {
     "rollouts": bench_rollouts,
     "tail": bench_tail,
     "step": bench_step,
+    "whole": bench_whole,
     "head": bench_head,
     "agreement": bench_agreement,
     "limits": bench_limits,
@@ -278,8 +326,10 @@ def parse(argv: list[str] | None) -> Settings:
 
 def complete(settings: Settings) -> torch.dtype:
     """Raise BadInput for what cannot work, and fill in what was left open. Returns what to compute in."""
-    if settings.model not in ("toy", *SIZES) and not Path(settings.model).is_dir():
-        raise BadInput(f"--model {settings.model}: unknown; choose from toy, {', '.join(SIZES)}, or a run of the toy")
+    if settings.model not in ("toy", "smollm2-warm", *SIZES) and not Path(settings.model).is_dir():
+        raise BadInput(
+            f"--model {settings.model}: unknown; choose from toy, smollm2-warm, {', '.join(SIZES)}, or a run of them"
+        )
     settings.parts = settings.parts or (["rollouts"] if settings.model in SIZES else ["rollouts", "tail", "step"])
     for part in settings.parts:
         if part not in PARTS:
@@ -289,11 +339,11 @@ def complete(settings: Settings) -> torch.dtype:
     settings.dtype = str(dtype).removeprefix("torch.")
     if settings.micro_tokens is None:
         settings.micro_tokens = 1024 if settings.device == "cpu" else 8192
-    if settings.out is None:
+    if settings.out is None and not settings.gpu:
         device = settings.device.partition(":")[0]
         settings.out = f"results/bench-{Path(settings.model).name}-{device}-{'-'.join(settings.parts)}.json"
     try:
-        Path(settings.out).parent.mkdir(parents=True, exist_ok=True)
+        Path(settings.out or "results/x").parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--out {settings.out}: cannot be written ({error.strerror})") from None
     return dtype
@@ -304,6 +354,8 @@ def main(argv: list[str] | None = None) -> int:
     settings, results = parse(argv), {}
     try:
         dtype = complete(settings)
+        if settings.gpu:
+            return gpu.main(settings.out, settings.device)
         policy, tokenizer = make_model(settings.model, settings.device, dtype, settings.parts == ["head"])
         for part, bench in BENCHES.items():
             if part in settings.parts:

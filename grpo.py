@@ -27,7 +27,8 @@ choice by name (`loss_weights`), because papers and their code differ in it. The
 
 import torch
 
-from engine.head import fits_one_block, head_logps, row_batches
+from engine.head import fits_one_block, head_logps
+from engine.packing import row_batches, states_before
 from running import processes
 
 
@@ -72,16 +73,16 @@ def token_logps(policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature
     the lines below are what runs. Otherwise engine/head.py computes the same numbers a block at a time: for 256 rows of
     200 tokens and Qwen2.5's vocabulary the logits would take 31 GB.
     """
-    hidden = policy.base_model(input_ids=token_ids, use_cache=False).last_hidden_state  # [N, S, H]
-    predicted = mask[:, 1:].bool()  # the hidden state at t predicts the token at t + 1
-    inputs, targets = hidden[:, :-1][predicted], token_ids[:, 1:][predicted]  # [T, H], [T]
+    # What predicts a token is the hidden state of the token before it:
+    # policy.base_model(input_ids=token_ids).last_hidden_state[:, :-1][mask[:, 1:].bool()], with each prompt read once.
+    inputs = states_before(policy.base_model, token_ids, mask)  # [T, H]
+    targets = token_ids[mask.bool()]  # [T]
     head = policy.get_output_embeddings()
     if fits_one_block(inputs, head.weight):
         logits = head(inputs) / temperature  # [T, V]
         logps = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]  # [T]
     else:
         logps, _ = head_logps(head, inputs, targets, temperature)
-    # Column 0 is never a completion's, so mask and predicted mark the same tokens, in the same order.
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask.bool(), logps)
 
 

@@ -22,7 +22,7 @@ import copy
 
 import torch
 
-from engine.head import row_batches
+from engine.packing import row_batches, states_before
 from grpo import optimizer_step
 from running import processes
 
@@ -39,9 +39,9 @@ class Critic(torch.nn.Module):
 
     def forward(self, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """V_t of each completion token, [N, S], 0 off the mask. token_ids, mask: [N, S], right-padded."""
-        hidden = self.body(input_ids=token_ids, use_cache=False).last_hidden_state  # [N, S, H]
-        before = self.head(hidden[:, :-1].float())[:, :, 0]  # [N, S-1]: the state behind t - 1 has not seen token t
-        return torch.nn.functional.pad(before, (1, 0)) * mask
+        before = states_before(self.body, token_ids, mask)  # [T, H]: the state behind t - 1 has not seen token t
+        values = self.head(before.float())[:, 0]  # [T]
+        return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask.bool(), values)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
+from engine.packing import row_batches, states_before
 from engine.sampling import float32_product
 from rewards import self_certainty
 from running import processes
@@ -114,9 +115,7 @@ def score(policy, token_ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Te
 
     One pass for both, where grpo.token_logps gives the first alone, with its gradient. 0 off the mask.
     """
-    hidden = policy.base_model(input_ids=token_ids, use_cache=False).last_hidden_state  # [N, S, H]
-    predicted = mask[:, 1:].bool()
-    inputs, targets = hidden[:, :-1][predicted], token_ids[:, 1:][predicted]  # [T, H], [T]
+    inputs, targets = states_before(policy.base_model, token_ids, mask), token_ids[mask.bool()]  # [T, H], [T]
     head = policy.get_output_embeddings()
     if fits_one_block(inputs, head.weight):
         logits = head(inputs)  # [T, V]
@@ -136,19 +135,6 @@ def annotate(annotator, rollouts, micro_tokens: int) -> torch.Tensor:
         certainty[batch, :width] = score(annotator, rollouts.token_ids[batch, :width], rollouts.mask[batch, :width])[1]
     processes.total(certainty)
     return certainty
-
-
-def row_batches(rollouts, micro_tokens: int, rows: torch.Tensor | None = None) -> list[tuple[torch.Tensor, int]]:
-    """(numbers of rows, their width) of each micro-batch of generate.Rollouts. rows: the ones wanted; default all.
-
-    With torchrun only those of this process's share: what is computed from them is added up over the processes.
-    """
-    lengths = rollouts.prompt_lengths + rollouts.mask.sum(dim=1)  # [N]
-    if rows is None:
-        rows = torch.arange(len(lengths), device=lengths.device)
-    rows = processes.share(rows, lengths[rows])
-    parts = [rows[part] for part in micro_batches(lengths[rows], micro_tokens)]
-    return [(part, int(lengths[part].max())) for part in parts]
 
 
 def micro_batches(lengths: torch.Tensor, budget: int) -> list[torch.Tensor]:

@@ -11,9 +11,11 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import torch
 
+from engine import packing
 from engine.head import block_size
 from engine.masters import trainable
 from engine.slots import PREFILL_TOKENS, Slots, TokenRule, attention_over_slots, can_record, release, rounded
@@ -59,8 +61,11 @@ def check_sampler(policy, longest: int) -> int:
 
 
 def activation_bytes(policy) -> float:
-    """The bytes that autograd keeps for the backward pass, per token: counted in a pass over 64 tokens."""
-    tokens, kept = torch.zeros(1, 64, dtype=torch.long, device=policy.device), {}
+    """The bytes that autograd keeps for the backward pass, per token: counted in a pass over 80 tokens."""
+    tokens, kept = torch.zeros(4, 33, dtype=torch.long, device=policy.device), {}
+    mask = (
+        (torch.arange(33, device=policy.device) >= 16).long().expand(4, 33)
+    )  # a prompt of 16, and 4 times 16 behind it
     weights = {p.untyped_storage().data_ptr() for p in policy.parameters()}
 
     def pack(tensor):
@@ -69,9 +74,11 @@ def activation_bytes(policy) -> float:
             kept[storage.data_ptr()] = storage.nbytes(), storage  # held, so that no address is used twice
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        policy.base_model(input_ids=tokens, use_cache=False)
-    return sum(size for size, _ in kept.values()) / 64
+    # Attention as a GPU computes it: a CPU, where rows are short, also keeps the scores.
+    as_on_a_gpu = mock.patch.object(packing, "SHORT", 0)
+    with as_on_a_gpu, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        packing.states_before(policy.base_model, tokens, mask)
+    return sum(size for size, _ in kept.values()) / 80
 
 
 def free_memory(device: torch.device) -> float:

@@ -56,7 +56,16 @@ def float32_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """
     if a.dtype == torch.float32:
         return a @ b
-    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a.float() @ b.float()
+    if a.is_cuda:
+        return torch.mm(a, b, out_dtype=torch.float32)
+    # A CPU has no such product. But one of float32 matrices may round what it multiplies to bfloat16, where the CPU has
+    # units for that: which changes nothing in numbers that are of bfloat16.
+    kept, backend = torch.backends.mkldnn.matmul.fp32_precision, torch.backends.mkldnn.matmul
+    backend.fp32_precision = "bf16"
+    try:
+        return a.float() @ b.float()
+    finally:
+        backend.fp32_precision = kept
 
 
 def logits_of(head, hidden: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ batching over a static cache):
    takes longer than running them. The CPU runs the same functions as they are.
 """
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
+from engine.packing import attention, check_kind, plain_attention
 from engine.sampling import logits_of
 from running import processes
 
@@ -49,7 +51,7 @@ class Slots:
 
     def __init__(self, weight: torch.Tensor, rows: int, columns: int, max_new_tokens: int, sampling: TokenRule):
         """weight: the head's, [V, H]. columns: the most tokens of a row."""
-        self.columns, self.live, self.view = columns, 0, 0
+        self.columns, self.longest, self.live, self.view = columns, columns, 0, 0
         self.sampling = sampling
         self.made_for = rows, max_new_tokens, sampling, weight.dtype, weight.data_ptr()
         self.ends = torch.tensor(sampling.eos_ids, dtype=torch.long, device=weight.device)
@@ -215,13 +217,9 @@ def slot_attention(module, query, key, value, attention_mask, scaling=None, slot
     transformers calls it in every layer, as the attention implementation registered under the name "slots"; `slots`
     comes through the model's keyword arguments. Returns ([n, t, heads, D], None).
     """
-    window = kwargs.get("sliding_window")
     if slots is None:
         raise ValueError("its attention cannot be given a cache from outside")
-    if any(kwargs.get(name) is not None for name in ("softcap", "s_aux", "position_bias")):
-        raise ValueError("its attention scores are capped, biased or have sinks")
-    if window is not None and window < slots.longest:
-        raise ValueError(f"its attention sees {window} tokens, and prompt and completion have up to {slots.longest}")
+    check_kind(kwargs, slots.longest)
     keys, values = slots.layer_cache(module.layer_idx, key, value)
     if slots.prefilled is not None:
         rows, source = slots.prefilled
@@ -233,14 +231,10 @@ def slot_attention(module, query, key, value, attention_mask, scaling=None, slot
     rows, columns = slots.written
     keys[rows, :, columns], values[rows, :, columns] = key[:, :, 0], value[:, :, 0]
     keys, values = keys[:n, :, : slots.view], values[:n, :, : slots.view]  # [n, kv_heads, view, D]
-    # The query heads that share a key-value head become the rows of one matrix, and nothing is copied for each of them.
-    query = query.reshape(n, key.shape[1], -1, D)
-    if query.dtype == torch.float32:
-        # A quarter of the time of scaled_dot_product_attention on a CPU for 256 short rows.
-        scores = (query * (D**-0.5 if scaling is None else scaling)) @ keys.transpose(2, 3) + attention_mask
-        mixed = scores.softmax(-1) @ values
-    else:  # which keeps the scores in float32
-        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=attention_mask, scale=scaling)
+    if query.is_cpu or query.dtype == torch.float32:
+        return plain_attention(query, keys, values, attention_mask, scaling).transpose(1, 2), None
+    query = query.reshape(n, key.shape[1], -1, D)  # the heads that share keys become rows of one matrix
+    mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=attention_mask, scale=scaling)
     return mixed.reshape(n, 1, heads, -1), None
 
 
@@ -250,18 +244,10 @@ AttentionInterface.register("slots", slot_attention)
 @contextmanager
 def attention_over_slots(policy) -> Iterator[None]:
     """Let the policy's layers call slot_attention, and put it back as it was. Raises ValueError if they cannot."""
-    before = policy.config._attn_implementation
-    policy.set_attn_implementation("slots")
     # Layers compiled for training stay as they are here: the shapes of decoding would be compiled again and again.
     compiled = any(module._compiled_call_impl is not None for module in policy.modules())
-    try:
-        if policy.config._attn_implementation != "slots":  # transformers has only warned
-            raise ValueError("its attention cannot be replaced")
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-            yield
-    finally:
-        if policy.config._attn_implementation == "slots":
-            policy.set_attn_implementation(before)
+    with attention(policy, "slots"), torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        yield
 
 
 def rounded(columns: int, device: torch.device) -> int:
@@ -306,6 +292,8 @@ def decode(
     T, width, rows = int(limits.max()), max(len(p) for p in prompts), min(slots or N, stop - first)
     body, head = policy.base_model, policy.get_output_embeddings()
     recorded = can_record(head.weight.device)
+    if policy.device.type == "cpu":  # logits are products of float32 there: of bfloat16 weights one copy for all steps
+        head = copy.deepcopy(head).float() if head.weight.dtype != torch.float32 else head
     held = Slots.for_policy(policy, rows, width + T, T, sampling)
     if first and not callable(generator):
         torch.rand(first, T, generator=generator)  # the random numbers of the rows before

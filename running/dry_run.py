@@ -145,14 +145,14 @@ def rough_time(parts, settings) -> str:
     """
     s, policy = settings, parts.policy
     limits = machine_limits(policy.device.type, policy.dtype, 3)
-    rows, prompt = s.prompts_per_step * s.rollouts_per_prompt, sum(map(len, parts.prompts)) / len(parts.prompts)
-    sampling, training = seconds_at_the_limits(policy, limits, rows, prompt, s.max_new_tokens)
+    B, G, prompt = s.prompts_per_step, s.rollouts_per_prompt, sum(map(len, parts.prompts)) / len(parts.prompts)
+    sampling, training = seconds_at_the_limits(policy, limits, B, G, prompt, s.max_new_tokens)
     # A pass of the reference has no backward pass, which is two thirds. A critic has both, and its values before.
     passes = s.updates_per_step + (1 / 3 if parts.ref_policy else 0) + (4 / 3 if parts.critic else 0)
     step = sampling + passes * training
     held_out = min(len(parts.held_out), s.eval_limit or len(parts.held_out))  # --eval-split holds out more
     responses = 2 * held_out * (1 if s.eval == "greedy" else s.eval_samples)
-    study = f", and the study {spoken(sampling * responses / rows)}" if responses else ""
+    study = f", and the study {spoken(sampling * responses / (B * G))}" if responses else ""
     return (
         f"Time, rough: {s.steps} steps of {spoken(step)} take {spoken(s.steps * step)}{study}. That is with all "
         f"{s.max_new_tokens:,} tokens in every completion,\nat the limits of this machine as just measured "

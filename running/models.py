@@ -6,6 +6,7 @@ folder with a saved model, a .gguf file, or an id of the hub.
 
 import copy
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import huggingface_hub
@@ -15,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 import data
 import toy
+from engine.packing import attention
 from running import processes
 from running.files import SUMS, BadInput, check_sums
 from running.folder import config_is_whole, read_config
@@ -223,10 +225,14 @@ def checkpoint_gradients(policy) -> None:
 
     transformers lets a layer do that in training mode; what is inside the layer stays in eval mode, without dropout.
     """
+
+    def contexts():  # of the first pass, which has its own, and of what is computed again
+        return nullcontext(), attention(policy, "packed")
+
     # transformers has renamed it; the old name warns. Nothing random is in a layer, so no state of it is kept.
     enable = getattr(policy, "activation_checkpointing_enable", policy.gradient_checkpointing_enable)
     try:
-        enable({"use_reentrant": False, "preserve_rng_state": False})
+        enable({"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts})
     except ValueError as error:  # not for this kind of model
         raise BadInput(f"--gradient-checkpointing: {str(error).splitlines()[0]}; leave it out") from None
 

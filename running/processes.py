@@ -2,8 +2,9 @@
 
 All processes do the same work on the same numbers, with two exceptions:
 
-* Each samples its share of a step's rows, and takes its share of them through the models (`own`, `share`). All get all
-  rollouts (`everyones`), and what was computed by shares is added up (`total`, `added`): values, gradients, metrics.
+* Each samples its share of a step's rows (`own`), and takes its share of the micro-batches through the models
+  (engine/packing.py). All get all rollouts (`everyones`), and what was computed by shares is added up (`total`,
+  `added`): values, gradients, metrics.
 * What changes files, runs the user's code, or need not come out alike twice, such as a grade with a time limit, is done
   by the first process alone (`once`).
 
@@ -98,13 +99,6 @@ def say(line: str) -> None:
 def own(number: int) -> range:
     """This process's part of 0 .. number - 1."""
     return range(number * rank() // size(), number * (rank() + 1) // size())
-
-
-def share(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """This process's part of some rows: of their tokens as many as any other's. rows, lengths: [n]."""
-    if size() == 1:
-        return rows
-    return rows[lengths.argsort(descending=True, stable=True)[rank() :: size()]]  # dealt like cards, the longest first
 
 
 @contextmanager

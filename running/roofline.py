@@ -19,16 +19,20 @@ def machine_limits(device: str, dtype: torch.dtype, repeats: int = 10) -> dict[s
     return {"flops": 2 * size**3 / product, "bandwidth": 2 * len(source) / copy}
 
 
-def seconds_at_the_limits(policy, limits: dict[str, float], N: int, prompt: float, T: int) -> tuple[float, float]:
-    """(decoding, training): N rows with prompts of that mean length and T tokens each, at machine_limits.
+def seconds_at_the_limits(
+    policy, limits: dict[str, float], B: int, group: int, prompt: float, T: int
+) -> tuple[float, float]:
+    """(decoding, training): N = B * group rows, prompts of that mean length, T tokens each, at machine_limits.
 
     A decoding step of n rows with c tokens of context reads the weights W once, or multiplies them at full speed,
     whichever takes longer, and reads all keys and values once:
 
         max(bytes(W) / bandwidth, 2 n |W| / flops) + n c bytes(kv) / bandwidth
 
-    Training: 6 operations per weight and token, the head's for completion tokens only, plus attention's.
+    Training: 6 operations per weight and token, the head's for completion tokens only, plus attention's. A prompt is
+    read once, and of a completion all tokens but the last.
     """
+    N = B * group
     config, head = policy.config, policy.get_output_embeddings().weight.numel()
     total = sum(p.numel() for p in policy.parameters())
     body = total - policy.get_input_embeddings().weight.numel() - (0 if config.tie_word_embeddings else head)
@@ -37,8 +41,9 @@ def seconds_at_the_limits(policy, limits: dict[str, float], N: int, prompt: floa
     kv = 2 * config.num_hidden_layers * kv_heads * head_dim * policy.dtype.itemsize  # bytes of a token
     weights = max((body + head) * policy.dtype.itemsize / limits["bandwidth"], 2 * N * (body + head) / limits["flops"])
     decoding = (T - 1) * (weights + N * (prompt + T / 2) * kv / limits["bandwidth"])
-    operations = 6 * N * (body * (prompt + T) + head * T)
-    operations += 3 * 4 * config.num_hidden_layers * config.hidden_size * N * (prompt + T) ** 2 / 2  # causal attention
+    operations = 6 * (body * (B * prompt + N * (T - 1)) + head * N * T)
+    pairs = B * prompt**2 / 2 + N * (T - 1) * (prompt + (T - 1) / 2)  # a token and one that it looks at
+    operations += 3 * 4 * config.num_hidden_layers * config.hidden_size * pairs
     return decoding, operations / limits["flops"]
 
 
@@ -52,7 +57,7 @@ def shares_of_the_limits(policy, prompts: list, group: int, T: int, micro_tokens
     )
     decode_seconds = decoding - prefilling
     prompt = rollouts.prompt_lengths.float().mean().item()
-    fastest_decoding, fastest_training = seconds_at_the_limits(policy, limits, N, prompt, T)
+    fastest_decoding, fastest_training = seconds_at_the_limits(policy, limits, len(prompts), group, prompt, T)
     optimizer, advantages = adamw(policy, lr=0.0), torch.ones(len(prompts), group)
 
     def train() -> None:

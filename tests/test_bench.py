@@ -3,11 +3,14 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 import bench
-from running import agreement, cards, roofline
+import train
+from running import agreement, cards, gpu, roofline
 from running.timing import compare, peak_memory
 
 
@@ -56,7 +59,9 @@ def test_shares_of_the_limits_are_those_of_the_formula(small, tmp_path, monkeypa
     fastest = (T - 1) * (weights + N * (prompt + T / 2) * (2 * 2 * 2 * 8 * 4) / bandwidth)
     assert found["decode_of_roofline"] == pytest.approx(fastest / (5 - 1))
     assert found["decode_tokens_per_second"] == pytest.approx(N * (T - 1) / (5 - 1))
-    operations = 6 * N * (body * (prompt + T) + head * T) + 3 * 4 * 2 * H * N * (prompt + T) ** 2 / 2
+    B, read = 3, T - 1  # each prompt is read once, and of a completion all but its last token
+    operations = 6 * body * (B * prompt + N * read) + 6 * head * N * T
+    operations += 3 * 4 * 2 * H * (B * prompt * prompt / 2 + N * read * prompt + N * read * read / 2)
     assert found["train_of_peak"] == pytest.approx(operations / flops / 3)
     assert "limits: decoding 6 tokens/s" in capsys.readouterr().out
 
@@ -126,3 +131,64 @@ def test_two_samplers_agree_up_to_the_first_token_that_differs(qwen2, monkeypatc
     found = agreement.of_samplers(qwen2, prompts, 3, 6)
     assert found["equal_rows"] == pytest.approx(5 / 6) and found["compared_tokens"] == 5 * 6 + 1
     assert found["gap"] == pytest.approx(1 / 31)
+
+
+def test_a_whole_step_of_a_size(small, tmp_path):
+    assert bench.main([*small, "--parts", "whole", "--rows", "4", "--new-tokens", "8"]) == 0
+    found = json.loads((tmp_path / "bench.json").read_text())["results"]["whole"]
+    assert found["rows"] == 6 and 6 * 2 <= found["tokens"] <= 6 * 8
+    assert all(seconds > 0 for times in found["seconds"].values() for seconds in times)
+    assert found["sampling_gap"] < 1e-4
+    assert found["planned_bytes"] > 0 < found["peak_bytes"]
+
+
+# --- bench.py --gpu -------------------------------------------------------------------------------------------------
+
+
+def test_each_work_is_a_command_that_its_program_takes():
+    for work in gpu.WORKS:
+        program, *flags = f"{work.command} {work.rehearsal} --device cpu".split()
+        if program == "train.py":
+            settings, _, _ = train.parse(flags)
+            assert settings.eval_samples == 0
+        else:
+            settings = bench.parse(flags)
+            bench.complete(settings)
+        assert work.limit < gpu.SECONDS
+    assert len({work.name for work in gpu.WORKS}) == len(gpu.WORKS)
+
+
+def test_what_fails_or_hangs_leaves_the_others_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    out = "import json, sys; given = sys.argv[1:]; open(given[given.index('--out') + 1], 'w').write"
+    Path("good.py").write_text(f"{out}(json.dumps({{'results': given}})); print('all well')")
+    Path("bad.py").write_text("raise SystemExit('no room')")
+    Path("hangs.py").write_text("import time; time.sleep(60)")
+    Path("train.py").write_text(
+        "import json, os, sys; run = sys.argv[sys.argv.index('--run') + 1]; os.makedirs(run, exist_ok=True);"
+        "rows = [{'accuracy': i / 10, 'seconds_generate': i, 'seconds_train': 2 * i} for i in range(8)];"
+        "open(run + '/metrics.jsonl', 'w').write(''.join(json.dumps(row) + chr(10) for row in rows))"
+    )
+    names = {
+        "good": ("good.py --full", "--small"),
+        "bad": ("bad.py", ""),
+        "hangs": ("hangs.py", ""),
+        "learns": ("train.py", ""),
+    }
+    works = [gpu.Work(name, command, 1 if name == "hangs" else 30, small) for name, (command, small) in names.items()]
+    monkeypatch.setattr(gpu, "WORKS", works)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card X")
+    assert bench.gpu.main(None, "cuda") == 1
+    found = json.loads(Path("results/gpu-Card-X.json").read_text())["works"]
+    assert [work["rc"] for work in found.values()] == [0, 1, None, 0]
+    assert found["good"]["found"] == ["--full", "--device", "cuda", "--out", "runs/gpu/good.json"]
+    assert found["good"]["says"] == "all well" and "no room" in found["bad"]["says"]
+    learnt = {"steps": 8, "accuracy_first": 0.2, "accuracy_last": 0.5, "seconds_generate": 4, "seconds_train": 8}
+    assert found["learns"]["found"] == pytest.approx(learnt)
+    assert "Failed: bad, hangs" in capsys.readouterr().out
+    monkeypatch.setattr(gpu, "WORKS", works[:1])
+    assert gpu.main(None, "cpu") == 0  # a rehearsal
+    assert json.loads(Path("runs/gpu-rehearsal.json").read_text())["works"]["good"]["found"][:2] == [
+        "--full",
+        "--small",
+    ]

@@ -31,19 +31,20 @@ def test_shapes_alone_have_the_plan_of_the_model(monkeypatch):
 
 def test_a_line_of_the_table_by_hand():
     """grpo-1.5b on 80 GB: as many rows at once as nine tenths of the card hold."""
-    assert "| grpo-1.5b, intuitor-1.5b: 199.7 GB | 24 GB |" in DOCS and "|  | 80 GB | `--rows 80` | 71.9 GB |" in DOCS
+    assert "| grpo-1.5b, intuitor-1.5b: 202.7 GB | 24 GB |" in DOCS and "|  | 80 GB | `--rows 61` | 72.0 GB |" in DOCS
     flags, size = cards.what_fits("grpo-1.5b", 80)
-    assert flags == {"rows": 80} and cards.in_words((flags, size)) == ("`--rows 80`", "71.9 GB")
-    plan, n, V, H = cards.plan_of("grpo-1.5b", {}, rows=80), 1.5437e9, 151_936, 1536
+    assert flags == {"rows": 61} and cards.in_words((flags, size)) == ("`--rows 61`", "72.0 GB")
+    plan, n, V, H = cards.plan_of("grpo-1.5b", {}, rows=61), 1.5437e9, 151_936, 1536
     assert plan["weights"] == plan["reference"] == pytest.approx(2 * n, rel=1e-4)
     assert plan["gradients and optimiser"] == pytest.approx(16 * n, rel=1e-4)
     # Keys and values of 28 layers, 2 heads of 128, 2 bytes; 2,100 + 3,072 tokens, rounded up to a multiple of 256.
-    assert plan["keys and values"] == 80 * 5376 * (2 * 28 * 2 * 128 * 2)
+    assert plan["keys and values"] == 61 * 5376 * (2 * 28 * 2 * 128 * 2)
     # What autograd keeps in a layer, in numbers: gate, up, silu and their product 4 * 8960, and some ten of the stream.
-    layer = 2 * (4 * 8960 + 10 * H)
+    # Attention has four rows of 32 for the 80 tokens read: queries, keys, values, and what it mixes.
+    layer = 2 * (4 * 8960 + 10 * H + 4 * 32 / 80 * (2 * H + 2 * 256))
     assert plan["training pass"] == pytest.approx(8192 * 28 * layer + 3 * 4 * 2**27 + 3 * V * H * 2, rel=0.05)
-    assert size == sum(plan.values()) < 72e9 < sum(cards.plan_of("grpo-1.5b", {}, rows=81).values())
-    assert sum(cards.plan_of("grpo-1.5b", {}).values()) == pytest.approx(199.7e9, rel=3e-4)
+    assert size == sum(plan.values()) < 72.01e9 < sum(cards.plan_of("grpo-1.5b", {}, rows=62).values())
+    assert sum(cards.plan_of("grpo-1.5b", {}).values()) == pytest.approx(202.7e9, rel=3e-4)
 
 
 @pytest.mark.slow  # a minute
