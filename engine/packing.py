@@ -80,6 +80,7 @@ def states_before(body, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Te
     return hidden[packing.before]
 
 
+@torch.compiler.disable  # with --compile: the number of buckets changes from pass to pass, and each would be compiled
 def packed_attention(module, query, key, value, attention_mask, scaling=None, packing=None, **kwargs):
     """Attention of a packed row: query [1, heads, T, D], key and value [1, kv_heads, T, D] -> [1, T, heads, D].
 
