@@ -15,6 +15,7 @@ the ratio of a pair, because a machine's speed drifts. The table gives the media
                same slots in batches, each of which waits for its longest row
     step       a whole GRPO step against TRL's GRPOTrainer, if that is installed (not of a size: it needs a tokenizer)
     whole      a whole GRPO step of a size: seconds, and memory against the plan
+    profile    which operations the time of sampling and of the update goes to
     head       log-probabilities, self-certainty and their gradient against log_softmax of all logits: time and memory
     memory     what engine/memory.py says that training needs: all weights, and adapters with checkpointing
     agreement  samples, log-probabilities and gradients in bfloat16 against float32, and the memory plan against a step
@@ -44,16 +45,26 @@ from engine.memory import memory_plan
 from generate import generate, generate_rows, stream
 from grpo import group_advantages, update
 from rewards import grade_rollouts, self_certainty
-from running import agreement, flags, gpu
+from running import agreement, flags, gpu, whole_step
 from running.cards import SIZES, config_of
 from running.files import BadInput, replace_text
 from running.flags import flag
-from running.models import add_lora, context_room, end_tokens, frozen_copy, load_model, resolve_device
+from running.models import add_lora, context_room, end_tokens, load_model, resolve_device
 from running.rivals import transformers_generate, trl_steps, trl_version
 from running.roofline import shares_of_the_limits
 from running.timing import compare, in_turn, peak_memory, seconds, table
 
-PARTS = ("rollouts", "tail", "step", "whole", "head", "agreement", "limits", "memory")  # the last one puts adapters in
+PARTS = (
+    "rollouts",
+    "tail",
+    "step",
+    "whole",
+    "profile",
+    "head",
+    "agreement",
+    "limits",
+    "memory",
+)  # the last one puts adapters in
 
 
 @dataclass
@@ -192,34 +203,16 @@ def bench_step(policy, tokenizer, *, prompts, group, new_tokens, micro_tokens, r
 def bench_whole(
     policy, tokenizer, *, prompts, group, prompt_tokens, new_tokens, rows, micro_tokens, repeats, device
 ) -> dict:
-    """A GRPO step by self-certainty with a KL penalty: completions of a quarter of new_tokens to all of them."""
-    batch, N = make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens), prompts * group
-    counts = torch.randint(max(1, new_tokens // 4), new_tokens + 1, (N,), generator=stream("lengths")).tolist()
-    numbers = {"prompts_per_step": prompts, "rollouts_per_prompt": group, "max_new_tokens": new_tokens, "rows": rows}
-    numbers |= {"micro_tokens": micro_tokens, "temperature": 1.0, "reference": True, "gradient_checkpointing": False}
-    plan, times = memory_plan(policy, max(map(len, batch)), **numbers), {"generate": [], "update": []}
+    """A step as Intuitor takes it: seconds, and memory against the plan."""
+    batch = make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens)
+    return whole_step.measured(policy, batch, group, new_tokens, rows, micro_tokens, repeats, device)
 
-    def work() -> None:
-        ref_policy, optimizer, made = frozen_copy(policy), adamw(policy, lr=0.0), {}
 
-        def sampled(number: int) -> None:
-            made["rollouts"] = generate(policy, batch, group, counts, generator=stream(number), slots=rows)
-
-        def learnt() -> None:
-            held = made["rollouts"]
-            rewards = (held.self_certainty.sum(dim=1) / held.mask.sum(dim=1)).view(prompts, group)
-            arguments = policy, ref_policy, optimizer, held, group_advantages(rewards)
-            made["metrics"] = update(*arguments, kl_weight=0.005, micro_tokens=micro_tokens)
-
-        for number in range(repeats):
-            times["generate"].append(seconds(partial(sampled, number), device))
-            times["update"].append(seconds(learnt, device))
-        found["sampling_gap"] = made["metrics"]["sampling_gap"]
-
-    found = {"rows": N, "tokens": sum(counts)}
-    held = peak_memory(work, device)
-    found |= {"seconds": times, "planned_bytes": sum(plan.values())}
-    return found | {"peak_bytes": None if held is None else held + plan["weights"]}
+def bench_profile(policy, tokenizer, *, prompts, group, prompt_tokens, new_tokens, micro_tokens, device) -> dict:
+    """Where the time of sampling and of the update goes."""
+    batch = make_prompts(policy, tokenizer, prompts, prompt_tokens, new_tokens)
+    ends = end_tokens(policy, tokenizer) if tokenizer is not None else ()
+    return {"profile": whole_step.shares(policy, batch, group, new_tokens, ends, micro_tokens, device)}
 
 
 def bench_head(policy, tokenizer, *, head_tokens, repeats, device) -> dict:
@@ -309,6 +302,7 @@ BENCHES = {
     "tail": bench_tail,
     "step": bench_step,
     "whole": bench_whole,
+    "profile": bench_profile,
     "head": bench_head,
     "agreement": bench_agreement,
     "limits": bench_limits,

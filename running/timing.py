@@ -97,6 +97,13 @@ def table(results: dict) -> str:
             lines.append(f"head: relative error of the gradient {result['gradient_error']:.1e}")
         for name, plan in result.get("plans", {}).items():
             lines.append(f"memory, {name}: {as_text(plan)}")
+        for name, operations in result.get("profile", {}).items():
+            parts = ", ".join(f"{key.removeprefix('aten::')} {part:.0%}" for key, (part, _) in operations.items())
+            lines.append(f"profile, {name}: {parts}")
+        if "planned_bytes" in result:
+            taken = ", ".join(f"{name} {statistics.median(times):.1f} s" for name, times in result["seconds"].items())
+            peak = f"{result['peak_bytes'] / 1e9:.1f} GB" if result["peak_bytes"] else "not known"
+            lines.append(f"whole: {taken}; memory planned {result['planned_bytes'] / 1e9:.1f} GB, measured {peak}")
         if "passes" in result:
             numbers = {**result["passes"], **result.get("recorded", {})}
             lines.append("agreement: " + ", ".join(f"{name} {value:.3g}" for name, value in numbers.items()))

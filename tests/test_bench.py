@@ -133,13 +133,24 @@ def test_two_samplers_agree_up_to_the_first_token_that_differs(qwen2, monkeypatc
     assert found["gap"] == pytest.approx(1 / 31)
 
 
-def test_a_whole_step_of_a_size(small, tmp_path):
+def test_a_whole_step_of_a_size(small, tmp_path, capsys):
     assert bench.main([*small, "--parts", "whole", "--rows", "4", "--new-tokens", "8"]) == 0
     found = json.loads((tmp_path / "bench.json").read_text())["results"]["whole"]
     assert found["rows"] == 6 and 6 * 2 <= found["tokens"] <= 6 * 8
     assert all(seconds > 0 for times in found["seconds"].values() for seconds in times)
     assert found["sampling_gap"] < 1e-4
     assert found["planned_bytes"] > 0 < found["peak_bytes"]
+    assert "whole: generate " in capsys.readouterr().out
+
+
+def test_the_profile_has_the_largest_operations_first(small, tmp_path, capsys):
+    assert bench.main([*small, "--parts", "profile"]) == 0
+    found = json.loads((tmp_path / "bench.json").read_text())["results"]["profile"]["profile"]
+    for part in ("generate", "update"):
+        shares = [share for share, _ in found[part].values()]
+        assert shares == sorted(shares, reverse=True) and 0.3 < sum(shares) <= 1
+        assert found[part]["aten::mm"][1] > 0
+    assert "profile, update: " in capsys.readouterr().out
 
 
 # --- bench.py --gpu -------------------------------------------------------------------------------------------------
