@@ -1,9 +1,14 @@
 """packing.py: a training pass that reads each token once.
 
-The plain pass over n padded rows, `body(input_ids=token_ids)`, reads a prompt again for each of its G rollouts, and the
-padding for nothing. Here all tokens of a pass stand behind each other in one row of T tokens: b prompts, [b, P], and
-behind them the completions without padding. Linear layers and norms do not see who belongs to whom; only attention
-does (`packed_attention`). The last token of a completion is not read either: it predicts nothing.
+A plain pass over n padded rows, body(input_ids=token_ids), reads a prompt again for each of its G rollouts, and the
+padding for nothing. Here all tokens that have to be read stand behind each other in one row of T tokens:
+
+    row 0   p p p a a a .             packed   p p p a a b b b b b q q c c c
+    row 1   p p p b b b b b b         (of each completion all but the last token, which predicts nothing)
+    row 2   q q c c c c . . .
+
+Linear layers and norms do not see who belongs to whom. Only attention does: `packed_attention` takes the rows apart
+again, each with its prompt in front, and puts what it has mixed back in its place.
 
 For 96 rollouts of SmolLM2, 18 tokens of prompt and 27 of completion each, T is 56 % of what padded rows would read.
 """
@@ -22,7 +27,7 @@ SHORT = 128  # columns up to which, on a CPU, attention holds its scores
 
 
 class Packing(NamedTuple):
-    """Where the tokens of n rows stand in one row of T: b prompts, and behind them the completions."""
+    """Where the tokens of n rows stand in one row of T."""
 
     token_ids: torch.Tensor  # [1, T]
     positions: torch.Tensor  # [1, T]  in their own row
@@ -54,7 +59,7 @@ def pack(token_ids: torch.Tensor, mask: torch.Tensor) -> Packing:
     length = (start + count - 1)[:, 0]  # [n]
     sizes = torch.log2(length.clamp_min(8).float()).ceil()  # up to 8, 16, 32 ... tokens: at most half is padding
     for size in sizes[length > 0].unique().tolist():  # of a row without a completion nothing is read
-        rows = ((sizes == size) & (length > 0)).nonzero()[:, 0]  # [r]
+        rows = (sizes == size).nonzero()[:, 0]  # [r]
         width = int(length[rows].max())
         places, real = place[rows, :width], read[rows, :width]
         back[places[real]] = passed + real.flatten().nonzero()[:, 0]

@@ -69,6 +69,10 @@ def test_a_row_without_a_completion_leaves_the_others_as_they_are(qwen2):
     mask[0] = 0  # the first row of its prompt
     assert torch.allclose(states_before(qwen2.base_model, token_ids, mask), expected, atol=2e-5)
     assert states_before(qwen2.base_model, token_ids, 0 * mask).shape == (0, 32)
+    token_ids, mask = padded([("b", 9), ("b", 40)])  # no row of up to 8 tokens beside it
+    expected = plain_of(qwen2, token_ids, mask)[9:]
+    mask[0] = 0
+    assert torch.allclose(states_before(qwen2.base_model, token_ids, mask), expected, atol=2e-5)
 
 
 def test_each_token_is_read_once_and_the_last_of_a_completion_not_at_all(qwen2):
@@ -84,6 +88,9 @@ def test_rows_share_a_prompt_only_where_it_is_the_same():
     assert opens(*padded()).tolist() == [True, False, False, True, False, True, False, True, True]
     # The tokens of both rows are alike, but one of them is prompt in one and completion in the other.
     token_ids, mask = torch.tensor([[2, 3, 4], [2, 3, 4]]), torch.tensor([[0, 1, 1], [0, 0, 1]])
+    assert opens(token_ids, mask).tolist() == [True, True]
+    # Token 0 may be one of a prompt, though padding has its number.
+    token_ids, mask = torch.tensor([[2, 3, 0], [2, 0, 3]]), torch.tensor([[0, 1, 1], [0, 0, 1]])
     assert opens(token_ids, mask).tolist() == [True, True]
 
 
@@ -146,6 +153,8 @@ def test_batches_hold_every_row_once_and_keep_to_the_budget(budget):
 def test_batches_are_of_like_size():
     assert packed_batches([10] * 12, [10] * 12, 50) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]  # not 5, 5, 2
     assert packed_batches([10] * 12, [10] * 12, 200, processes=2) == [list(range(6)), list(range(6, 12))]
+    # Prompts that come again make two batches too large: then four, so that both processes have as many.
+    assert packed_batches([10] * 12, [30] * 12, 65, processes=2) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
 
 
 def test_only_the_rows_asked_for():
