@@ -56,9 +56,9 @@ def pack(token_ids: torch.Tensor, mask: torch.Tensor) -> Packing:
     place = place.where(column >= start, place[first_row, column]).clamp_min(0)
 
     buckets, back, passed = [], torch.zeros(int(read.sum()), dtype=torch.long, device=mask.device), 0
-    length = (start + count - 1)[:, 0]  # [n]
+    length = (start + count - 1).clamp_min(1)[:, 0]  # [n]
     sizes = torch.log2(length.clamp_min(8).float()).ceil()  # up to 8, 16, 32 ... tokens: at most half is padding
-    for size in sizes[length > 0].unique().tolist():  # of a row without a completion nothing is read
+    for size in sizes.unique().tolist():
         rows = (sizes == size).nonzero()[:, 0]  # [r]
         width = int(length[rows].max())
         places, real = place[rows, :width], read[rows, :width]

@@ -128,7 +128,7 @@ def test_windows_are_refused_where_a_row_is_longer():
 # --- which rows go together -----------------------------------------------------------------------------------------
 
 
-def tokens_of(batch: list[int]) -> int:
+def tokens_of(batch) -> int:
     """What a pass over these rows of ROWS reads, counted prompt by prompt."""
     names = [ROWS[i][0] for i in batch]
     prompts = [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
@@ -148,6 +148,11 @@ def test_batches_hold_every_row_once_and_keep_to_the_budget(budget):
     assert all(tokens_of(batch) <= budget or len(batch) == 1 for batch, _ in found)
     assert all(width == max(len(PROMPTS[ROWS[i][0]]) + ROWS[i][1] for i in batch) for batch, width in found)
     assert (len(found) == 1) == (budget == 200)
+
+
+def test_what_rows_share_is_counted_once():
+    assert len(batches(tokens_of(range(len(ROWS))))) == 1
+    assert len(batches(tokens_of(range(len(ROWS))) - 1)) == 2
 
 
 def test_batches_are_of_like_size():
