@@ -197,6 +197,13 @@ def test_what_fails_or_hangs_leaves_the_others_alone(tmp_path, monkeypatch, caps
     learnt = {"steps": 8, "accuracy_first": 0.2, "accuracy_last": 0.5, "seconds_generate": 4, "seconds_train": 8}
     assert found["learns"]["found"] == pytest.approx(learnt)
     assert "Failed: bad, hangs" in capsys.readouterr().out
+    # What an earlier run left is not taken for this one's, and behind the last second nothing is begun.
+    Path("runs/gpu/bad.json").write_text('{"results": "old"}')
+    monkeypatch.setattr(gpu, "WORKS", [works[1], works[0]])
+    monkeypatch.setattr(gpu, "SECONDS", 0)
+    assert gpu.main(None, "cuda") == 1
+    found = json.loads(Path("results/gpu-Card-X.json").read_text())["works"]
+    assert [(work["rc"], work["found"]) for work in found.values()] == [(None, None)] * 2
     monkeypatch.setattr(gpu, "WORKS", works[:1])
     assert gpu.main(None, "cpu") == 0  # a rehearsal
     assert json.loads(Path("runs/gpu-rehearsal.json").read_text())["works"]["good"]["found"][:2] == [
