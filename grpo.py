@@ -68,13 +68,15 @@ def combined_advantages(
 def token_logps(policy, token_ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """log pi(token | what stands before it) of every completion token: [N, S], 0 off the mask, in nats, float32.
 
-    token_ids, mask: [N, S], right-padded. Differentiable. No attention mask is needed: no token sees what stands to its
-    right. Only completion tokens go through the head. Where their logits fit one block of memory (always on the toy)
-    the lines below are what runs. Otherwise engine/head.py computes the same numbers a block at a time: for 256 rows of
-    200 tokens and Qwen2.5's vocabulary the logits would take 31 GB.
+    token_ids, mask: [N, S], right-padded. Differentiable. Only completion tokens go through the head. Where their
+    logits fit one block of memory (always on the toy) the lines below are what runs. Otherwise engine/head.py computes
+    the same numbers a block at a time: for 256 rows of 200 tokens and Qwen2.5's vocabulary the logits would take 31 GB.
     """
-    # What predicts a token is the hidden state of the token before it:
-    # policy.base_model(input_ids=token_ids).last_hidden_state[:, :-1][mask[:, 1:].bool()], with each prompt read once.
+    # The hidden state of a token predicts the token behind it. The plain way to these states is
+    #     hidden = policy.base_model(input_ids=token_ids).last_hidden_state  # [N, S, H]
+    #     inputs = hidden[:, :-1][mask[:, 1:].bool()]                        # [T, H]
+    # (without an attention mask: no token sees the padding to its right). These are the same, up to rounding, but the
+    # prompt of a group is read once, and padding not at all.
     inputs = states_before(policy.base_model, token_ids, mask)  # [T, H]
     targets = token_ids[mask.bool()]  # [T]
     head = policy.get_output_embeddings()

@@ -46,10 +46,10 @@ def opens(token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def pack(token_ids: torch.Tensor, mask: torch.Tensor) -> Packing:
     """Pack rows as in generate.Rollouts, [n, S] each. Rows of one prompt, one below the other, share it."""
     n, S = mask.shape
-    row, column = torch.arange(n, device=mask.device)[:, None], torch.arange(S, device=mask.device)
+    column = torch.arange(S, device=mask.device)
     start, count = mask.argmax(dim=1, keepdim=True), mask.sum(dim=1, keepdim=True)  # [n, 1]: prompt, completion
     first = opens(token_ids, mask)[:, None]  # [n, 1]
-    first_row = row.where(first, 0).cummax(dim=0).values  # [n, 1]: the row whose prompt this one shares
+    first_row = first.nonzero()[:, :1][first.cumsum(0)[:, 0] - 1]  # [n, 1]: the row whose prompt this one shares
     # Of the completion all but the last token are read, and of the prompt all, once: [n, S].
     read = (column < start + count - 1) & (first | (column >= start))
     place = (read.flatten().cumsum(0) - 1).view(n, S)  # in T, where it is read
