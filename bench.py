@@ -81,7 +81,7 @@ class Settings:
     new_tokens: int = flag(80, "of the longest completion", least=1)
     rows: int | None = flag(None, "sampled at once in part whole; default all", least=1)
     head_tokens: int = flag(4096, "for the head", least=1)
-    micro_tokens: int | None = flag(None, "in a training pass; default 8192, on a CPU 1024, toys 4096", least=1)
+    micro_tokens: int | None = flag(None, "in a training pass; default 8192, on a CPU 768, toys 4096", least=1)
     repeats: int = flag(5, "counted runs of each way", least=1)
     device: str = flag("auto", "auto, cpu, mps (Apple), cuda, cuda:1 ...")
     dtype: str = flag("auto", "float32 or bfloat16; bfloat16 on CUDA")
@@ -332,7 +332,7 @@ def complete(settings: Settings) -> torch.dtype:
     settings.device, dtype = resolve_device(settings.device, settings.dtype)
     settings.dtype = str(dtype).removeprefix("torch.")
     if settings.micro_tokens is None:
-        on_cpu = 1024 if settings.model in ("smollm2-warm", *SIZES) else 4096
+        on_cpu = 768 if settings.model in ("smollm2-warm", *SIZES) else 4096
         settings.micro_tokens = on_cpu if settings.device == "cpu" else 8192
     if settings.out is None and not settings.gpu:
         device = settings.device.partition(":")[0]

@@ -143,7 +143,7 @@ class Settings:
     # How it is computed: these change results by rounding only.
     gradient_checkpointing: bool = flag(False, "compute layers again in the backward pass: less memory, a third slower")
     rows: int | None = flag(None, "completions sampled at once; default all, or as many as fit into memory", least=1)
-    micro_tokens: int | None = flag(None, "tokens in one pass; default 8192, on a CPU 1024, toys 4096", least=1)
+    micro_tokens: int | None = flag(None, "tokens in one pass; default 8192, on a CPU 768, toys 4096", least=1)
     compile: bool = flag(False, "torch.compile the layers for training: minutes at the start, for long runs on a GPU")
     allow_code_execution: bool = flag(False, "run programs that the model writes; read verify/sandbox.py first")
     save_every: int = flag(20, "steps between two states that --resume goes on from; Ctrl-C saves one too", least=1)

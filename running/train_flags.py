@@ -182,7 +182,7 @@ def complete(settings) -> None:
         settings.critic_lr = 5 * settings.lr / (10 if settings.lora else 1)  # the critic has no adapters
     device, _ = resolve_device(settings.device, settings.dtype)
     if settings.micro_tokens is None:
-        on_cpu = 4096 if toy.world_of(settings.model) else 1024  # of larger models as little as costs no time
+        on_cpu = 4096 if toy.world_of(settings.model) else 768  # of larger models as few as cost no time
         settings.micro_tokens = on_cpu if device == "cpu" else 8192
     if settings.eval_data is None:
         settings.eval_data = held_out_of(settings.data)

@@ -192,7 +192,7 @@ def test_defaults_of_the_toy_and_of_a_real_model():
     toy, real = completed(), completed("--model", "a/b", "--data", "gsm8k", "--device", "cpu")
     names = ("rollouts_per_prompt", "max_new_tokens", "lr", "eval_samples", "dtype", "eval_data", "micro_tokens")
     assert tuple(vars(toy)[name] for name in names) == (16, 80, 3e-4, 64, "float32", "toy", 4096)
-    assert tuple(vars(real)[name] for name in names) == (8, 512, 1e-6, 8, "auto", "gsm8k", 1024)
+    assert tuple(vars(real)[name] for name in names) == (8, 512, 1e-6, 8, "auto", "gsm8k", 768)
     assert completed("--model", "a/b", "--data", "math").eval_data == "math500"
     assert completed("--model", "a/b", "--data", "mine.jsonl").eval_data is None
     assert completed("--lora", "8").lr == pytest.approx(3e-3)
