@@ -35,6 +35,12 @@ def of_samplers(policy, prompts: list, group: int, T: int) -> dict:
     return {"equal_rows": same.all(1).float().mean().item(), "compared_tokens": int(mask.sum()), "gap": gap.item()}
 
 
+def plain_logps(model, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What grpo.token_logps computes, with nothing of this project in it: no packing, no head in blocks."""
+    logps = model(input_ids=token_ids).logits[:, :-1].log_softmax(-1).gather(2, token_ids[:, 1:, None])[:, :, 0]
+    return torch.nn.functional.pad(logps, (1, 0)) * mask
+
+
 def of_passes(policy, prompts: list, group: int, T: int, micro_tokens: int) -> dict:
     """The sampler, the training pass and its gradient, each against the same weights in float32.
 
@@ -43,16 +49,19 @@ def of_passes(policy, prompts: list, group: int, T: int, micro_tokens: int) -> d
     """
     rollouts = generate(policy, prompts, group, T, generator=stream(1))
     exact, mask = copy.deepcopy(policy).float(), rollouts.mask
-    logps, truth = (log_probabilities(model, rollouts, 1.0, micro_tokens) for model in (policy, exact))  # [N, S]
+    logps, truth = log_probabilities(policy, rollouts, 1.0, micro_tokens), torch.zeros(mask.shape, device=mask.device)
+    with torch.no_grad():
+        for i in range(len(mask)):
+            truth[i] = plain_logps(exact, rollouts.token_ids[i : i + 1], mask[i : i + 1])  # [N, S]
     gaps = {"sampler": rollouts.logps - truth, "training_pass": logps - truth, "between": rollouts.logps - logps}
     gaps = {f"gap_{name}": ((value.abs() * mask).sum() / mask.sum()).item() for name, value in gaps.items()}
 
     gradients = []
-    for model in (policy, exact):
+    few = rollouts.token_ids[:8], mask[:8]  # they are enough, and fit; some of one prompt, so that they share it
+    signs = (-1.0) ** torch.arange(len(few[0]), device=mask.device) / mask[:8].sum(dim=1)  # [rows]
+    for model, way in ((policy, token_logps), (exact, plain_logps)):
         model.zero_grad()
-        for i in range(min(8, len(mask))):  # a few rows are enough, and fit
-            row = rollouts.token_ids[i : i + 1], mask[i : i + 1]
-            ((-1) ** i * token_logps(model, *row).sum() / mask[i].sum()).backward()
+        (way(model, *few) * signs[:, None]).sum().backward()
         gradients.append([weight.grad.float() for weight in model.parameters()])
         model.zero_grad()
     error = sum((a - b).square().sum() for a, b in zip(*gradients, strict=True)).sqrt()
