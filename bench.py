@@ -54,17 +54,8 @@ from running.rivals import transformers_generate, trl_steps, trl_version
 from running.roofline import shares_of_the_limits
 from running.timing import compare, in_turn, peak_memory, seconds, table
 
-PARTS = (
-    "rollouts",
-    "tail",
-    "step",
-    "whole",
-    "profile",
-    "head",
-    "agreement",
-    "limits",
-    "memory",
-)  # the last one puts adapters in
+# In their order: the last one puts adapters in.
+PARTS = ("rollouts", "tail", "step", "whole", "profile", "head", "agreement", "limits", "memory")
 
 
 @dataclass
@@ -100,9 +91,14 @@ def make_model(name: str, device: str, dtype: torch.dtype, head_alone: bool):
         return transformers.Qwen2ForCausalLM(config).to(dtype).eval(), None
 
 
+def is_toy(policy) -> bool:
+    """Whether a model is the toy or a run of it, and not SmolLM2 or a size: by its vocabulary."""
+    return policy.config.vocab_size < 1000
+
+
 def make_problems(policy, tokenizer, prompts: int, new_tokens: int, repeat: int = 0) -> tuple[list, list[list[int]]]:
-    """Problems, others in each repeat, and their prompts: of the toy, or for a large vocabulary of arithmetic."""
-    name = "toy" if policy.config.vocab_size < 1000 else "arithmetic"
+    """Problems, others in each repeat, and their prompts: of the toy, or of arithmetic."""
+    name = "toy" if is_toy(policy) else "arithmetic"
     problems = data.load_problems(name, "train")
     problems = [problems[(repeat * prompts + i) % len(problems)] for i in range(prompts)]
     room = context_room(policy, new_tokens)
@@ -324,6 +320,8 @@ def complete(settings: Settings) -> torch.dtype:
         raise BadInput(
             f"--model {settings.model}: unknown; choose from toy, smollm2-warm, {', '.join(SIZES)}, or a run of them"
         )
+    if settings.gpu and settings.parts:
+        raise BadInput("--parts: --gpu runs parts of its own; leave one of the two out")
     settings.parts = settings.parts or (["rollouts"] if settings.model in SIZES else ["rollouts", "tail", "step"])
     for part in settings.parts:
         if part not in PARTS:
@@ -331,14 +329,12 @@ def complete(settings: Settings) -> torch.dtype:
     flags.check(settings)
     settings.device, dtype = resolve_device(settings.device, settings.dtype)
     settings.dtype = str(dtype).removeprefix("torch.")
-    if settings.micro_tokens is None:
-        on_cpu = 768 if settings.model in ("smollm2-warm", *SIZES) else 4096
-        settings.micro_tokens = on_cpu if settings.device == "cpu" else 8192
     if settings.out is None and not settings.gpu:
         device = settings.device.partition(":")[0]
         settings.out = f"results/bench-{Path(settings.model).name}-{device}-{'-'.join(settings.parts)}.json"
     try:
-        Path(settings.out or "results/x").parent.mkdir(parents=True, exist_ok=True)
+        if settings.out:
+            Path(settings.out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--out {settings.out}: cannot be written ({error.strerror})") from None
     return dtype
@@ -352,6 +348,9 @@ def main(argv: list[str] | None = None) -> int:
         if settings.gpu:
             return gpu.main(settings.out, settings.device)
         policy, tokenizer = make_model(settings.model, settings.device, dtype, settings.parts == ["head"])
+        if settings.micro_tokens is None:  # as train.py's
+            on_cpu = 4096 if is_toy(policy) else 768
+            settings.micro_tokens = on_cpu if settings.device == "cpu" else 8192
         for part, bench in BENCHES.items():
             if part in settings.parts:
                 read = inspect.signature(bench).parameters

@@ -63,9 +63,8 @@ def check_sampler(policy, longest: int) -> int:
 def activation_bytes(policy) -> float:
     """The bytes that autograd keeps for the backward pass, per token: counted in a pass over 80 tokens."""
     tokens, kept = torch.zeros(4, 33, dtype=torch.long, device=policy.device), {}
-    mask = (
-        (torch.arange(33, device=policy.device) >= 16).long().expand(4, 33)
-    )  # a prompt of 16, and 4 times 16 behind it
+    # A prompt of 16 tokens, and behind it four completions of which 16 are read.
+    mask = (torch.arange(33, device=policy.device) >= 16).long().expand(4, 33)
     weights = {p.untyped_storage().data_ptr() for p in policy.parameters()}
 
     def pack(tensor):

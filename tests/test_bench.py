@@ -169,6 +169,11 @@ def test_each_work_is_a_command_that_its_program_takes():
     assert len({work.name for work in gpu.WORKS}) == len(gpu.WORKS)
 
 
+def test_parts_beside_gpu_are_refused(capsys):
+    assert bench.main(["--gpu", "--parts", "head"]) == 2
+    assert "--parts: --gpu runs parts of its own" in capsys.readouterr().err
+
+
 def test_what_fails_or_hangs_leaves_the_others_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     out = "import json, sys; given = sys.argv[1:]; open(given[given.index('--out') + 1], 'w').write"
